@@ -8,6 +8,7 @@ pub mod api;
 pub mod ids;
 pub mod limits;
 pub mod link;
+pub mod overlay;
 pub mod record;
 pub mod slug;
 pub mod wire;

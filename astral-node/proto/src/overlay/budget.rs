@@ -1,0 +1,53 @@
+//! The upload budget: what has been promised against what may be spent.
+
+use std::time::Duration;
+
+/// What a ticket is charged with beyond the stream's rate: headers,
+/// acknowledgements and retransmissions (15 %).
+pub(super) const ADMISSION_PERCENT: u64 = 115;
+/// A stream's rate while nothing is known of it, in bit/s.
+pub const RATE_UNKNOWN_BPS: u64 = 4_000_000;
+/// Promised sums are compared with the limit this often.
+pub(super) const RECHARGE_EVERY: Duration = Duration::from_secs(1);
+
+/// What one ticket for a stream of this rate is charged with, in bit/s.
+pub fn charge(rate_bps: u64) -> u64 {
+    let rate = if rate_bps == 0 {
+        RATE_UNKNOWN_BPS
+    } else {
+        rate_bps
+    };
+    rate.saturating_mul(ADMISSION_PERCENT) / 100
+}
+
+/// How much upload there is to promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// bit/s; `None`: unlimited.
+    pub(crate) limit_bps: Option<u64>,
+    /// Sum of all charges, in bit/s.
+    pub(crate) promised_bps: u64,
+}
+
+impl Budget {
+    /// Upload that can still be promised, in bit/s.
+    pub(crate) fn spare_bps(&self) -> u64 {
+        match self.limit_bps {
+            Some(limit) => limit.saturating_sub(self.promised_bps),
+            None => (1 << 61) - 1,
+        }
+    }
+
+    pub(crate) fn has_room(&self, charge_bps: u64) -> bool {
+        self.spare_bps() >= charge_bps
+    }
+
+    pub(crate) fn never_forwards(&self) -> bool {
+        self.limit_bps == Some(0)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.limit_bps
+            .is_some_and(|limit| self.promised_bps > limit)
+    }
+}

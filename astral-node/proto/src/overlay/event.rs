@@ -1,0 +1,313 @@
+//! What goes into the overlay and what comes out: its whole contract with a shell.
+//!
+//! The shell calls [`super::Overlay::handle`] with each [`Event`] and the time,
+//! carries out every [`Action`] in order, and calls
+//! [`super::Overlay::handle_timeout`] when [`super::Overlay::poll_timeout`] says.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::ids::{NodeId, PublicKey, StreamId, TicketId};
+use crate::record::{Address, SignedStream};
+use crate::wire::CloseCode;
+use crate::wire::control::{Confirm, Have, Message, Reason};
+use crate::wire::heartbeat::{Heartbeat, Supply};
+
+/// A moment, in microseconds since any fixed one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The moment `later` after this one.
+    pub fn after(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later.as_micros() as u64))
+    }
+
+    /// Time from `earlier` to this moment; zero if it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A connection, numbered by the shell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "conn {}", self.0)
+    }
+}
+
+/// An attempt to connect, numbered by the overlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// Whom to dial.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// The id that it must prove, if only that one will do.
+    pub node: Option<NodeId>,
+    /// `host:port`, tried in order, names resolved by the shell.
+    pub addresses: Vec<String>,
+}
+
+/// Why this node takes a stream in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Its owner asked for it.
+    Watch,
+    /// A local player reads it; the shell lets it go some time after the last.
+    Readers,
+}
+
+/// How far the store of a stream is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Epoch of the newest frame.
+    pub epoch: u32,
+    /// Newest group and the frames of it that are there.
+    pub newest: (u64, u32),
+    /// Highest 1 s average of the last 5 s, in bit/s; 0 while unknown.
+    pub peak_bps: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A handshake succeeded.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+        /// Key of the peer's certificate.
+        key: PublicKey,
+        /// Where it is.
+        remote: Address,
+        /// The attempt of ours that led to it; `None` if the peer dialled.
+        dial: Option<DialId>,
+        /// Round-trip time of the handshake.
+        rtt: Duration,
+    },
+    /// An attempt to connect failed.
+    DialFailed {
+        /// The attempt.
+        dial: DialId,
+    },
+    /// A connection is gone.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// The code that the peer gave, if it did.
+        code: Option<CloseCode>,
+    },
+    /// A control message arrived.
+    Received {
+        /// On this connection.
+        conn: ConnId,
+        /// The message.
+        message: Message,
+    },
+    /// A heartbeat arrived.
+    Beat {
+        /// On this connection.
+        conn: ConnId,
+        /// The heartbeat.
+        beat: Heartbeat,
+    },
+    /// The store of a stream has moved on.
+    Progress {
+        /// The stream.
+        stream: StreamId,
+        /// How far.
+        progress: Progress,
+    },
+    /// Bytes under a ticket did not verify.
+    BadMedia {
+        /// On this connection.
+        conn: ConnId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A stream of this node, new or signed anew.
+    Publish {
+        /// Its record.
+        record: SignedStream,
+        /// Whether frames come in from the encoder.
+        supply: Supply,
+    },
+    /// A stream of this node is over.
+    Unpublish {
+        /// Its last record, with the state `ended`.
+        record: SignedStream,
+    },
+    /// Frames of a stream of this node come in, or do not.
+    Supply {
+        /// The stream.
+        stream: StreamId,
+        /// How it stands.
+        supply: Supply,
+    },
+    /// The stream is wanted here.
+    Want {
+        /// The stream.
+        stream: StreamId,
+        /// By whom.
+        why: Why,
+    },
+    /// The stream is no longer wanted here; the last reason gone ends its ticket.
+    Unwant {
+        /// The stream.
+        stream: StreamId,
+        /// By whom; `None`: by nobody, and nothing is to be forwarded either.
+        why: Option<Why>,
+    },
+    /// The peers are to be asked for a stream.
+    Find {
+        /// Its id, if that is known.
+        id: Option<StreamId>,
+        /// Else its slug.
+        slug: Option<String>,
+    },
+    /// Nodes to keep a connection to: from the settings, or a share link.
+    Bootstrap {
+        /// Whom to dial.
+        target: Target,
+    },
+    /// A ticket is to end.
+    Revoke {
+        /// The ticket.
+        ticket: TicketId,
+    },
+    /// A node is to be forgotten.
+    Forget {
+        /// The node.
+        node: NodeId,
+    },
+    /// The upload limit has changed.
+    Limit {
+        /// bit/s; `None`: unlimited.
+        bps: Option<u64>,
+    },
+    /// This node's own record has changed.
+    Identity {
+        /// The signed record.
+        record: crate::record::SignedNode,
+    },
+    /// The node is to go, in good order.
+    Leave,
+}
+
+/// Something for the shell to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Connect; answer with `Connected` or `DialFailed`.
+    Dial {
+        /// Number of the attempt.
+        dial: DialId,
+        /// Whom.
+        target: Target,
+    },
+    /// Send a control message.
+    Send {
+        /// On this connection.
+        conn: ConnId,
+        /// The message.
+        message: Message,
+    },
+    /// Send `TicketConfirm`, with what the store holds by now.
+    Confirm {
+        /// On this connection.
+        conn: ConnId,
+        /// The stream.
+        stream: StreamId,
+        /// Active or standby.
+        confirm: Confirm,
+    },
+    /// Send a heartbeat.
+    Beat {
+        /// On this connection.
+        conn: ConnId,
+        /// The heartbeat.
+        beat: Heartbeat,
+    },
+    /// Close a connection; `Closed` follows.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// The code for the peer.
+        code: CloseCode,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Keep a store for this stream, and let it know the current record.
+    Open {
+        /// The record.
+        record: SignedStream,
+    },
+    /// The stream is no longer taken in.
+    Drop {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Forward a stream from the store.
+    SetRoute {
+        /// To this connection.
+        conn: ConnId,
+        /// Under this ticket.
+        ticket: TicketId,
+        /// The stream.
+        stream: StreamId,
+        /// What the child holds already.
+        have: Have,
+    },
+    /// Stop forwarding.
+    ClearRoute {
+        /// The connection.
+        conn: ConnId,
+        /// The ticket.
+        ticket: TicketId,
+    },
+    /// Take in what comes under this ticket.
+    Expect {
+        /// On this connection.
+        conn: ConnId,
+        /// The ticket.
+        ticket: TicketId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Refuse what comes under this ticket.
+    Unexpect {
+        /// On this connection.
+        conn: ConnId,
+        /// The ticket.
+        ticket: TicketId,
+    },
+    /// For people and their programs: something that the API shows has changed.
+    Changed(Change),
+    /// Everybody has been told and has moved, or time is up: the node may go.
+    Left,
+}
+
+/// What changed, for logs and the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A peer is connected.
+    PeerJoined(NodeId),
+    /// A peer is gone, with the reason.
+    PeerLeft(NodeId),
+    /// A stream's record is new.
+    Stream(StreamId),
+    /// A stream arrives from this node now.
+    Parent(StreamId, NodeId),
+    /// A stream's parent is lost.
+    ParentLost(StreamId, NodeId, Reason),
+    /// Nobody has room for the stream here: the reason of the last refusal.
+    NoRoom(StreamId, Reason),
+    /// A ticket was promised to this node.
+    Promised(TicketId, NodeId),
+    /// A ticket of ours ended.
+    Ended(TicketId, NodeId, Reason),
+    /// A peer is not served for a time, with the reason.
+    Banned(NodeId, String),
+}

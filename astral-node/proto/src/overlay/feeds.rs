@@ -1,0 +1,425 @@
+//! The parent's side of tickets: offering, promising, charging, ending.
+
+use super::budget::charge;
+use super::event::{Action, Change, ConnId, Time};
+use super::search::Stream;
+use super::{Overlay, Timer};
+use crate::ids::{NodeId, StreamId, TicketId};
+use crate::limits::{PATH_MAX, REFERRALS_MAX, TICKETS_PER_PEER};
+use crate::record::SignedStream;
+use crate::wire::control::{
+    Confirm, PathUpdate, Reason, RecordBytes, Referral, TicketAccepted, TicketCancel,
+    TicketConfirm, TicketOffer, TicketRefused,
+};
+use crate::wire::heartbeat::{Supply, TicketBeat};
+
+/// A child, and what was promised to it.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) conn: ConnId,
+    pub(super) node: NodeId,
+    pub(super) stream: StreamId,
+    pub(super) created: Time,
+    pub(super) charge_bps: u64,
+    pub(super) viewers: u32,
+    pub(super) free: u32,
+}
+
+impl Overlay {
+    // Own streams
+
+    pub(super) fn publish(&mut self, now: Time, record: SignedStream, supply: Supply) {
+        let id = record.value().id();
+        let stream = self.streams.entry(id).or_insert_with(|| Stream::new(now));
+        stream.own = Some(supply);
+        self.learn(now, None, record);
+    }
+
+    pub(super) fn unpublish(&mut self, now: Time, record: SignedStream) {
+        self.learn(now, None, record);
+    }
+
+    pub(super) fn supply_changed(&mut self, now: Time, id: StreamId, supply: Supply) {
+        let Some(own) = self
+            .streams
+            .get_mut(&id)
+            .and_then(|stream| stream.own.as_mut())
+        else {
+            return;
+        };
+        if *own != supply {
+            *own = supply;
+            self.beat_children(now, id);
+            self.changed(Change::Stream(id));
+        }
+    }
+
+    // Offering and promising
+
+    pub(super) fn ticket_requested(&mut self, now: Time, conn: ConnId, id: StreamId) {
+        match self.check_room(conn, id) {
+            Ok(()) => self.offer(conn, id),
+            Err(reason) => self.refuse(now, conn, id, reason),
+        }
+    }
+
+    /// Whether a ticket for this peer could be promised now.
+    fn check_room(&self, conn: ConnId, id: StreamId) -> Result<(), Reason> {
+        let peer = self.peers.get(&conn).ok_or(Reason::Disconnected)?;
+        let stream = self.streams.get(&id).filter(|stream| stream.is_held());
+        let stream = stream.ok_or(if self.is_over(id) {
+            Reason::Ended
+        } else {
+            Reason::NoStream
+        })?;
+        if self.leaving {
+            return Err(Reason::Leaving);
+        }
+        let path = self.own_path(stream);
+        if path.contains(&peer.node) || path.len() >= PATH_MAX {
+            return Err(Reason::Loop);
+        }
+        if self.budget.never_forwards() {
+            return Err(Reason::NotForwarding);
+        }
+        if self.feeds.values().filter(|feed| feed.conn == conn).count() >= TICKETS_PER_PEER {
+            return Err(Reason::Limit);
+        }
+        let has_it = self
+            .feeds
+            .values()
+            .any(|feed| feed.conn == conn && feed.stream == id);
+        if has_it || self.budget.has_room(self.charge_of(id)) {
+            return Ok(());
+        }
+        Err(Reason::Full)
+    }
+
+    fn charge_of(&self, id: StreamId) -> u64 {
+        let measured = self
+            .streams
+            .get(&id)
+            .map_or(0, |stream| stream.progress.peak_bps);
+        let declared = self
+            .records
+            .stream(id)
+            .and_then(|known| known.record.value().bitrate_bps);
+        charge(measured.max(declared.unwrap_or(0)))
+    }
+
+    fn offer(&mut self, conn: ConnId, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let offer = TicketOffer {
+            stream: id,
+            path: self.own_path(stream),
+            delay_us: self.delay_us(stream),
+            spare_bps: self.budget.spare_bps(),
+        };
+        self.send(conn, offer);
+    }
+
+    fn refuse(&mut self, now: Time, conn: ConnId, id: StreamId, reason: Reason) {
+        let referrals = match reason {
+            Reason::NoStream => self.referrals_to_source(now, conn, id),
+            _ => self.referrals_to_children(conn, id),
+        };
+        self.send(
+            conn,
+            TicketRefused {
+                stream: id,
+                reason,
+                referrals,
+            },
+        );
+    }
+
+    fn referrals_to_source(&self, now: Time, conn: ConnId, id: StreamId) -> Vec<Referral> {
+        let Some(to) = self.peers.get(&conn).map(|peer| peer.remote) else {
+            return Vec::new();
+        };
+        let fresh = self.records.fresh(now).find(|(known, _)| *known == id);
+        let publisher = fresh.map(|(_, known)| known.record.value().publisher);
+        publisher
+            .and_then(|node| self.referral(node, to))
+            .into_iter()
+            .collect()
+    }
+
+    /// Children of the stream, those with the most upload to spare first.
+    fn referrals_to_children(&self, conn: ConnId, id: StreamId) -> Vec<Referral> {
+        let Some(to) = self.peers.get(&conn).map(|peer| peer.remote) else {
+            return Vec::new();
+        };
+        let spare = |feed: &Feed| self.peers.get(&feed.conn).map_or(0, |peer| peer.spare_bps);
+        let mut children: Vec<&Feed> = self
+            .feeds
+            .values()
+            .filter(|feed| feed.stream == id && feed.conn != conn)
+            .collect();
+        children.sort_by_key(|feed| (std::cmp::Reverse(spare(feed)), feed.node));
+        children
+            .into_iter()
+            .filter_map(|feed| self.referral(feed.node, to))
+            .take(REFERRALS_MAX)
+            .collect()
+    }
+
+    pub(super) fn ticket_confirmed(&mut self, now: Time, conn: ConnId, confirm: TicketConfirm) {
+        let id = confirm.stream;
+        let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
+            return;
+        };
+        let crossing = self.is_confirming(id, node) && self.id < node;
+        let standby = matches!(confirm.confirm, Confirm::Standby(_));
+        let refusal = if crossing {
+            Some(Reason::Loop)
+        } else if standby {
+            Some(Reason::Limit)
+        } else {
+            self.check_room(conn, id).err()
+        };
+        match refusal {
+            Some(reason) => self.refuse(now, conn, id, reason),
+            None => self.promise(now, conn, node, confirm),
+        }
+    }
+
+    fn promise(&mut self, now: Time, conn: ConnId, node: NodeId, confirm: TicketConfirm) {
+        let id = confirm.stream;
+        let again = self
+            .feeds
+            .iter()
+            .find(|(_, f)| f.conn == conn && f.stream == id);
+        if let Some(old) = again.map(|(ticket, _)| *ticket) {
+            self.end_feed(old, Reason::OtherChosen);
+        }
+        let ticket = TicketId(self.random.next());
+        let charge_bps = self.charge_of(id);
+        let feed = Feed {
+            conn,
+            node,
+            stream: id,
+            created: now,
+            charge_bps,
+            viewers: 1,
+            free: 0,
+        };
+        self.feeds.insert(ticket, feed);
+        self.count_promised();
+        let Some(record) = self.records.stream(id).map(|known| known.record.clone()) else {
+            return;
+        };
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let accepted = TicketAccepted {
+            stream: id,
+            id: ticket,
+            path: self.own_path(stream),
+            rate_bps: charge_bps,
+            record: RecordBytes(record.wire().clone()),
+        };
+        self.send(conn, accepted);
+        self.act(Action::SetRoute {
+            conn,
+            ticket,
+            stream: id,
+            have: confirm.have,
+        });
+        self.bind(now, conn);
+        self.changed(Change::Promised(ticket, node));
+    }
+
+    // Charging
+
+    fn count_promised(&mut self) {
+        self.budget.promised_bps = self.feeds.values().map(|feed| feed.charge_bps).sum();
+    }
+
+    /// Charges every ticket anew, and cancels the newest while the sum is over the limit.
+    pub(super) fn recharge(&mut self, now: Time) {
+        let streams: Vec<StreamId> = self.feeds.values().map(|feed| feed.stream).collect();
+        for id in streams {
+            let charge_bps = self.charge_of(id);
+            for feed in self.feeds.values_mut().filter(|feed| feed.stream == id) {
+                feed.charge_bps = charge_bps;
+            }
+        }
+        self.count_promised();
+        while self.budget.is_over() {
+            let newest = self
+                .feeds
+                .iter()
+                .max_by_key(|(id, feed)| (feed.created, **id));
+            let Some((ticket, conn, stream)) = newest.map(|(id, f)| (*id, f.conn, f.stream)) else {
+                break;
+            };
+            let referrals = self.referrals_to_children(conn, stream);
+            self.cancel_feed(ticket, Reason::Full, referrals);
+        }
+        self.timers
+            .set(Timer::Recharge, now.after(super::budget::RECHARGE_EVERY));
+    }
+
+    // Ending
+
+    fn cancel_feed(&mut self, ticket: TicketId, reason: Reason, referrals: Vec<Referral>) {
+        if let Some(conn) = self.feeds.get(&ticket).map(|feed| feed.conn) {
+            self.send(
+                conn,
+                TicketCancel {
+                    id: ticket,
+                    reason,
+                    referrals,
+                },
+            );
+            self.end_feed(ticket, reason);
+        }
+    }
+
+    fn end_feed(&mut self, ticket: TicketId, reason: Reason) {
+        let Some(feed) = self.feeds.remove(&ticket) else {
+            return;
+        };
+        self.count_promised();
+        self.act(Action::ClearRoute {
+            conn: feed.conn,
+            ticket,
+        });
+        self.changed(Change::Ended(ticket, feed.node, reason));
+        self.release(feed.stream);
+        self.check_left();
+    }
+
+    pub(super) fn end_feeds_of(&mut self, conn: ConnId, reason: Reason) {
+        for ticket in self.tickets_where(|feed| feed.conn == conn) {
+            self.end_feed(ticket, reason);
+        }
+    }
+
+    pub(super) fn end_feeds_of_stream(&mut self, id: StreamId, reason: Reason) {
+        for ticket in self.tickets_where(|feed| feed.stream == id) {
+            let conn = self.feeds.get(&ticket).map(|feed| feed.conn);
+            let to = conn
+                .and_then(|conn| self.peers.get(&conn))
+                .map(|peer| peer.remote);
+            let parent = self
+                .streams
+                .get(&id)
+                .and_then(|stream| stream.parent.as_ref());
+            let referral = parent
+                .zip(to)
+                .and_then(|(parent, to)| self.referral(parent.node, to));
+            self.cancel_feed(ticket, reason, referral.into_iter().collect());
+        }
+    }
+
+    fn tickets_where(&self, holds: impl Fn(&Feed) -> bool) -> Vec<TicketId> {
+        self.feeds
+            .iter()
+            .filter(|(_, feed)| holds(feed))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// The child has ended a ticket; false if it is none that this node feeds.
+    pub(super) fn feed_cancelled(&mut self, conn: ConnId, cancel: &TicketCancel) -> bool {
+        let is_ours = self
+            .feeds
+            .get(&cancel.id)
+            .is_some_and(|feed| feed.conn == conn);
+        if is_ours {
+            self.end_feed(cancel.id, cancel.reason);
+        }
+        is_ours
+    }
+
+    pub(super) fn revoke(&mut self, ticket: TicketId) {
+        if let Some(feed) = self.feeds.get(&ticket) {
+            let referrals = self.referrals_to_children(feed.conn, feed.stream);
+            return self.cancel_feed(ticket, Reason::Revoked, referrals);
+        }
+        let of_this = |s: &Stream| s.parent.as_ref().is_some_and(|p| p.ticket == ticket);
+        let id = self
+            .streams
+            .iter()
+            .find(|(_, stream)| of_this(stream))
+            .map(|(id, _)| *id);
+        if let Some(id) = id {
+            self.unwant(id, None);
+        }
+    }
+
+    // Telling children
+
+    pub(super) fn feed_beat(&mut self, conn: ConnId, beat: &TicketBeat) -> bool {
+        let Some(feed) = self.feeds.get_mut(&beat.ticket) else {
+            return false;
+        };
+        if feed.conn == conn {
+            feed.viewers = beat.viewers;
+            feed.free = beat.free;
+        }
+        true
+    }
+
+    /// Viewers and free places in the part of the tree below and with this node.
+    pub(super) fn subtree(&self, id: StreamId) -> (u32, u32) {
+        let below = self.feeds.values().filter(|feed| feed.stream == id);
+        let (viewers, free) = below.fold((0u32, 0u32), |(viewers, free), feed| {
+            (
+                viewers.saturating_add(feed.viewers),
+                free.saturating_add(feed.free),
+            )
+        });
+        let watched = self
+            .streams
+            .get(&id)
+            .is_some_and(|stream| !stream.wanted.is_empty());
+        let places = self.budget.spare_bps() / self.charge_of(id).max(1);
+        let places = places.min(u64::from(u16::MAX)) as u32;
+        (
+            viewers.saturating_add(u32::from(watched)),
+            free.saturating_add(places),
+        )
+    }
+
+    pub(super) fn beat_children(&mut self, now: Time, id: StreamId) {
+        let conns: Vec<ConnId> = self
+            .feeds
+            .values()
+            .filter(|feed| feed.stream == id)
+            .map(|feed| feed.conn)
+            .collect();
+        for conn in conns {
+            self.beat_now(now, conn);
+        }
+    }
+
+    /// Tells the children of a stream that the way to them has changed.
+    pub(super) fn tell_path(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let (path, delay_us) = (self.own_path(stream), self.delay_us(stream));
+        let children: Vec<(TicketId, ConnId)> = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| feed.stream == id)
+            .map(|(ticket, feed)| (*ticket, feed.conn))
+            .collect();
+        for (ticket, conn) in children {
+            let path = path.iter().take(PATH_MAX).copied().collect();
+            self.send(
+                conn,
+                PathUpdate {
+                    id: ticket,
+                    path,
+                    delay_us,
+                },
+            );
+        }
+    }
+}

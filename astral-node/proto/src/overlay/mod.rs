@@ -1,0 +1,260 @@
+//! The overlay: who is connected to whom, and who feeds whom (DESIGN §6).
+//!
+//! A deterministic state machine: events and the time go in, actions come out.
+//! It has no sockets, no clock and no randomness of its own, so the same code
+//! runs in a node and in a simulator. No video byte passes through it: it tells
+//! the shell which routes to set.
+//!
+//! ```text
+//!            TicketRequest            TicketConfirm
+//!  idle ───────────────────► asking ───────────────► confirming
+//!   ▲    offers, referrals     ▲ │                     │   │
+//!   │                          │ └── nobody: back-off  │   │ accepted
+//!   │ unwanted                 └────── refused ────────┘   ▼
+//!   └──────────────────────────────────────────────────  active
+//!                              parent lost: asking again
+//! ```
+//!
+//! One `impl` block per concern: `peers` (connections, heartbeats), `search`
+//! (the child's side of tickets), `feeds` (the parent's side), `gossip`
+//! (records), `view` (what the API shows).
+
+mod budget;
+mod event;
+mod feeds;
+mod gossip;
+mod peers;
+mod random;
+mod records;
+mod search;
+mod timer;
+mod view;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+pub use budget::{RATE_UNKNOWN_BPS, charge};
+pub use event::{Action, Change, ConnId, DialId, Event, Progress, Target, Time, Why};
+pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
+pub use view::{FeedView, IntakeView, PeerView, StreamView, TicketView};
+
+use crate::ids::{NodeId, StreamId, TicketId};
+use crate::record::{Address, SignedNode};
+use budget::Budget;
+use feeds::Feed;
+use peers::{Bootstrap, Dial, Peer, Pending};
+use random::Random;
+use search::Stream;
+use timer::TimerTable;
+
+/// A wake-up this late means that this node slept: its deadlines move, and it
+/// does not declare its peers dead.
+const SLEPT: Duration = Duration::from_millis(500);
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Hello(ConnId),
+    Beat(ConnId),
+    Expiry(ConnId),
+    Search(StreamId),
+    Stall(StreamId),
+    Redial(usize),
+    Recharge,
+    Sweep,
+    Leave,
+}
+
+impl Timer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Beat(_) => "beat",
+            Self::Expiry(_) => "expiry",
+            Self::Search(_) => "search",
+            Self::Stall(_) => "stall",
+            Self::Redial(_) => "redial",
+            Self::Recharge => "recharge",
+            Self::Sweep => "sweep",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+/// How a node takes part.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Id that the node goes by.
+    pub id: NodeId,
+    /// Its own signed record.
+    pub record: SignedNode,
+    /// Upload limit in bit/s; `None`: unlimited.
+    pub upload_limit_bps: Option<u64>,
+    /// Seed of its randomness (jitter, ticket numbers).
+    pub seed: u64,
+}
+
+/// The state machine of one node.
+#[derive(Debug)]
+pub struct Overlay {
+    id: NodeId,
+    record: SignedNode,
+    random: Random,
+    timers: TimerTable<Timer>,
+    pending: BTreeMap<ConnId, Pending>,
+    peers: BTreeMap<ConnId, Peer>,
+    by_node: BTreeMap<NodeId, ConnId>,
+    dials: BTreeMap<DialId, Dial>,
+    dial_count: u64,
+    bootstraps: Vec<Bootstrap>,
+    banned: BTreeMap<NodeId, Time>,
+    records: Records,
+    streams: BTreeMap<StreamId, Stream>,
+    feeds: BTreeMap<TicketId, Feed>,
+    budget: Budget,
+    query_count: u64,
+    leaving: bool,
+    actions: VecDeque<Action>,
+}
+
+impl Overlay {
+    /// A node that knows nobody yet.
+    pub fn new(now: Time, config: Config) -> Self {
+        let mut timers = TimerTable::new();
+        timers.set(Timer::Recharge, now.after(budget::RECHARGE_EVERY));
+        timers.set(Timer::Sweep, now.after(LEASE));
+        Self {
+            id: config.id,
+            record: config.record,
+            random: Random::new(config.seed),
+            timers,
+            pending: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            dial_count: 0,
+            bootstraps: Vec::new(),
+            banned: BTreeMap::new(),
+            records: Records::default(),
+            streams: BTreeMap::new(),
+            feeds: BTreeMap::new(),
+            budget: Budget {
+                limit_bps: config.upload_limit_bps,
+                promised_bps: 0,
+            },
+            query_count: 0,
+            leaving: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes an event in and gives what is to be done, in order.
+    pub fn handle(&mut self, now: Time, event: Event) -> impl Iterator<Item = Action> + use<> {
+        self.dispatch(now, event);
+        std::mem::take(&mut self.actions).into_iter()
+    }
+
+    /// When [`Overlay::handle_timeout`] is due, and the name of the timer.
+    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
+        self.timers.next().map(|(at, timer)| (at, timer.name()))
+    }
+
+    /// Lets every timer that is due expire.
+    pub fn handle_timeout(&mut self, now: Time) -> impl Iterator<Item = Action> + use<> {
+        if let Some((at, _)) = self.timers.next() {
+            let late = now.since(at);
+            if late > SLEPT {
+                self.slept(late);
+            }
+        }
+        while let Some(timer) = self.timers.expire(now) {
+            self.expire(now, timer);
+        }
+        std::mem::take(&mut self.actions).into_iter()
+    }
+
+    fn slept(&mut self, late: Duration) {
+        self.timers.shift(late);
+        for peer in self.peers.values_mut() {
+            peer.heard = peer.heard.after(late);
+        }
+    }
+
+    fn expire(&mut self, now: Time, timer: Timer) {
+        match timer {
+            Timer::Hello(conn) => self.hello_missing(conn),
+            Timer::Beat(conn) => self.beat(now, conn),
+            Timer::Expiry(conn) => self.check_expiry(now, conn),
+            Timer::Search(stream) => self.search_due(now, stream),
+            Timer::Stall(stream) => self.check_stall(now, stream),
+            Timer::Redial(index) => self.redial(index),
+            Timer::Recharge => self.recharge(now),
+            Timer::Sweep => {
+                self.records.sweep(now);
+                self.banned.retain(|_, until| *until > now);
+                self.timers.set(Timer::Sweep, now.after(LEASE));
+            }
+            Timer::Leave => self.left(),
+        }
+    }
+
+    fn dispatch(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Connected {
+                conn,
+                key,
+                remote,
+                dial,
+                rtt,
+            } => {
+                self.connected(now, conn, key, remote, dial, rtt);
+            }
+            Event::DialFailed { dial } => self.dial_failed(now, dial),
+            Event::Closed { conn, code } => self.closed(now, conn, code),
+            Event::Received { conn, message } => self.received(now, conn, message),
+            Event::Beat { conn, beat } => self.beat_received(now, conn, beat),
+            Event::Progress { stream, progress } => self.progressed(now, stream, progress),
+            Event::BadMedia { conn, stream } => self.bad_media(now, conn, stream),
+            Event::Publish { record, supply } => self.publish(now, record, supply),
+            Event::Unpublish { record } => self.unpublish(now, record),
+            Event::Supply { stream, supply } => self.supply_changed(now, stream, supply),
+            Event::Want { stream, why } => self.want(now, stream, why),
+            Event::Unwant { stream, why } => self.unwant(stream, why),
+            Event::Find { id, slug } => self.find(id, slug),
+            Event::Bootstrap { target } => self.bootstrap(target),
+            Event::Revoke { ticket } => self.revoke(ticket),
+            Event::Forget { node } => self.forget(node),
+            Event::Limit { bps } => self.budget.limit_bps = bps,
+            Event::Identity { record } => self.record = record,
+            Event::Leave => self.leave(now),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn send(&mut self, conn: ConnId, message: impl Into<crate::wire::control::Message>) {
+        self.act(Action::Send {
+            conn,
+            message: message.into(),
+        });
+    }
+
+    fn changed(&mut self, change: Change) {
+        self.act(Action::Changed(change));
+    }
+
+    /// Addresses that may be told to somebody at `to`: loopback ones stay on this machine.
+    fn tellable(addresses: &[Address], to: Address) -> Vec<Address> {
+        addresses
+            .iter()
+            .filter(|address| !address.is_loopback() || to.is_loopback())
+            .take(crate::limits::ADDRESSES_MAX)
+            .copied()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,641 @@
+//! Connections: dialling, `Hello`, duplicates, heartbeats, expiry, leaving.
+
+use std::time::Duration;
+
+use super::event::{Action, Change, ConnId, DialId, Target, Time};
+use super::search::Stream;
+use super::{Overlay, Timer};
+use crate::ids::{NodeId, PublicKey, StreamId};
+use crate::limits::{REFERRALS_MAX, TICKETS_PER_PEER};
+use crate::record::{Address, SignedNode};
+use crate::wire::control::{Hello, Leaving, Message, Reason, RecordBytes, Referral};
+use crate::wire::heartbeat::{Heartbeat, Supply, TicketBeat};
+use crate::wire::{CloseCode, VERSION};
+
+/// A `Hello` must come within this of the handshake.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Heartbeats between two nodes that share a ticket.
+///
+/// 250 ms: at 4 Mbit/s they are under 0.2 % of the bytes.
+const BEAT_EVERY: Duration = Duration::from_millis(250);
+/// Heartbeats between other connected nodes.
+const IDLE_BEAT_EVERY: Duration = Duration::from_secs(2);
+/// Time without a heartbeat after which a peer's tickets expire: four missed
+/// ones and half of one for jitter.
+const EXPIRY: Duration = Duration::from_millis(1_125);
+/// First wait before a bootstrap node is dialled again.
+const REDIAL_FIRST: Duration = Duration::from_millis(250);
+/// Longest wait before a bootstrap node is dialled again.
+const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// How long a node that sent bad bytes is neither served nor asked.
+const BAN: Duration = Duration::from_secs(600);
+/// Attempts to connect at one time.
+const DIALS_MAX: usize = 64;
+/// How long a leaving node goes on serving children that have not moved.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+/// Sent heartbeats remembered for the round-trip time.
+const BEATS_REMEMBERED: usize = 8;
+
+/// A connection whose `Hello` has not come.
+#[derive(Debug)]
+pub(super) struct Pending {
+    key: PublicKey,
+    remote: Address,
+    dial: Option<Dial>,
+    outbound: bool,
+    rtt: Duration,
+}
+
+/// An attempt to connect.
+#[derive(Clone, Debug)]
+pub(super) struct Dial {
+    pub(super) node: Option<NodeId>,
+    pub(super) bootstrap: Option<usize>,
+}
+
+/// A node to keep a connection to.
+#[derive(Debug)]
+pub(super) struct Bootstrap {
+    target: Target,
+    node: Option<NodeId>,
+    failures: u32,
+    stopped: bool,
+}
+
+impl Bootstrap {
+    /// Whether an attempt has come to an end, good or bad.
+    pub(super) fn was_tried(&self) -> bool {
+        self.node.is_some() || self.failures > 0
+    }
+}
+
+/// A connected node.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) node: NodeId,
+    pub(super) remote: Address,
+    pub(super) outbound: bool,
+    pub(super) heard: Time,
+    pub(super) rtt: Duration,
+    pub(super) spare_bps: u64,
+    pub(super) leaving: bool,
+    seq: u32,
+    sent: [(u32, Time); BEATS_REMEMBERED],
+    echo: Option<(u32, Time)>,
+}
+
+impl Overlay {
+    pub(super) fn bootstrap(&mut self, target: Target) {
+        if self.bootstraps.iter().any(|known| known.target == target) {
+            return;
+        }
+        self.bootstraps.push(Bootstrap {
+            target,
+            node: None,
+            failures: 0,
+            stopped: false,
+        });
+        self.redial(self.bootstraps.len() - 1);
+    }
+
+    /// Dials a bootstrap node unless it is connected already.
+    pub(super) fn redial(&mut self, index: usize) {
+        let Some(bootstrap) = self.bootstraps.get(index) else {
+            return;
+        };
+        let connected = bootstrap
+            .node
+            .is_some_and(|node| self.by_node.contains_key(&node));
+        if self.leaving || bootstrap.stopped || connected || bootstrap.target.node == Some(self.id)
+        {
+            return;
+        }
+        let target = bootstrap.target.clone();
+        let dial = Dial {
+            node: target.node,
+            bootstrap: Some(index),
+        };
+        self.dial(dial, target);
+    }
+
+    fn redial_later(&mut self, now: Time, index: usize) {
+        let Some(bootstrap) = self.bootstraps.get_mut(index) else {
+            return;
+        };
+        let base = REDIAL_FIRST
+            .saturating_mul(1 << bootstrap.failures.min(8))
+            .min(REDIAL_MAX);
+        bootstrap.failures += 1;
+        let wait = self.random.jitter(base);
+        self.timers.set(Timer::Redial(index), now.after(wait));
+    }
+
+    pub(super) fn dial(&mut self, dial: Dial, target: Target) -> bool {
+        if self.dials.len() >= DIALS_MAX {
+            return false;
+        }
+        self.dial_count += 1;
+        let id = DialId(self.dial_count);
+        self.dials.insert(id, dial);
+        self.act(Action::Dial { dial: id, target });
+        true
+    }
+
+    pub(super) fn is_dialling(&self, node: NodeId) -> bool {
+        self.dials.values().any(|dial| dial.node == Some(node))
+    }
+
+    pub(super) fn dial_failed(&mut self, now: Time, id: DialId) {
+        let Some(dial) = self.dials.remove(&id) else {
+            return;
+        };
+        if let Some(index) = dial.bootstrap {
+            self.redial_later(now, index);
+        }
+        if let Some(node) = dial.node {
+            self.unreachable(now, node);
+        }
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        key: PublicKey,
+        remote: Address,
+        dial: Option<DialId>,
+        rtt: Duration,
+    ) {
+        let outbound = dial.is_some();
+        let dial = dial.and_then(|id| self.dials.remove(&id));
+        self.pending.insert(
+            conn,
+            Pending {
+                key,
+                remote,
+                dial,
+                outbound,
+                rtt,
+            },
+        );
+        self.timers.set(Timer::Hello(conn), now.after(HELLO_WITHIN));
+        let record = RecordBytes(self.record.wire().clone());
+        self.send(
+            conn,
+            Hello {
+                version: VERSION,
+                record,
+                observed: Some(remote),
+            },
+        );
+    }
+
+    pub(super) fn hello_missing(&mut self, conn: ConnId) {
+        if self.pending.contains_key(&conn) {
+            self.close(conn, CloseCode::Identity, "no Hello within 5 s");
+        }
+    }
+
+    pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: impl Into<String>) {
+        self.act(Action::Close {
+            conn,
+            code,
+            reason: reason.into(),
+        });
+    }
+
+    pub(super) fn received(&mut self, now: Time, conn: ConnId, message: Message) {
+        if let Message::Hello(hello) = message {
+            return self.hello(now, conn, &hello);
+        }
+        if !self.peers.contains_key(&conn) {
+            if self.pending.contains_key(&conn) {
+                self.close(conn, CloseCode::Identity, "the first message was not Hello");
+            }
+            return;
+        }
+        self.peer_said(now, conn, message);
+    }
+
+    fn peer_said(&mut self, now: Time, conn: ConnId, message: Message) {
+        match message {
+            Message::Hello(_) => {}
+            Message::Peers(m) => self.peers_told(now, conn, &m.records),
+            Message::Announce(m) => self.announced(now, conn, &m.records),
+            Message::Find(m) => self.asked_to_find(now, conn, &m),
+            Message::Found(m) => self.found(now, conn, &m),
+            Message::TicketRequest(m) => self.ticket_requested(now, conn, m.stream),
+            Message::TicketOffer(m) => self.ticket_offered(now, conn, m),
+            Message::TicketConfirm(m) => self.ticket_confirmed(now, conn, m),
+            Message::TicketAccepted(m) => self.ticket_accepted(now, conn, m),
+            Message::TicketRefused(m) => self.ticket_refused(now, conn, m),
+            Message::TicketCancel(m) => self.ticket_cancelled(now, conn, m),
+            Message::PathUpdate(m) => self.path_updated(now, conn, m),
+            Message::Leaving(m) => self.peer_leaves(now, conn, &m),
+            // Standbys, supernodes and reachability: known on the wire, not
+            // answered by this version, as an older node would not.
+            Message::Register(_)
+            | Message::Registered(_)
+            | Message::Refused(_)
+            | Message::TicketActivate(_)
+            | Message::Fetch(_)
+            | Message::Introduce(_)
+            | Message::Probe(_)
+            | Message::Probed(_) => {}
+        }
+    }
+
+    fn hello(&mut self, now: Time, conn: ConnId, hello: &Hello) {
+        let Some(pending) = self.pending.remove(&conn) else {
+            return;
+        };
+        self.timers.clear(Timer::Hello(conn));
+        match self.check_hello(now, &pending, hello) {
+            Ok((node, record)) => self.join(now, conn, pending, node, record),
+            Err((code, reason)) => {
+                if let Some(index) = pending.dial.as_ref().and_then(|dial| dial.bootstrap) {
+                    self.redial_later(now, index);
+                }
+                self.close(conn, code, reason);
+            }
+        }
+    }
+
+    fn check_hello(
+        &self,
+        now: Time,
+        pending: &Pending,
+        hello: &Hello,
+    ) -> Result<(NodeId, SignedNode), (CloseCode, String)> {
+        let identity = |reason: String| (CloseCode::Identity, reason);
+        let record = SignedNode::decode(&hello.record.0)
+            .map_err(|error| identity(format!("Hello: {error}")))?;
+        if record.value().key != pending.key {
+            return Err(identity(
+                "Hello names another key than the certificate".into(),
+            ));
+        }
+        let node = record.value().id_for(pending.remote);
+        let expected = pending.dial.as_ref().and_then(|dial| dial.node);
+        if expected.is_some_and(|expected| expected != node && expected != record.value().id()) {
+            return Err(identity(format!("dialled another node than {node}")));
+        }
+        if node == self.id {
+            return Err((CloseCode::DuplicateKey, "this is the node itself".into()));
+        }
+        if self.banned.get(&node).is_some_and(|until| *until > now) {
+            return Err((
+                CloseCode::Banned,
+                "this node sent bytes that do not verify".into(),
+            ));
+        }
+        Ok((node, record))
+    }
+
+    fn join(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        pending: Pending,
+        node: NodeId,
+        record: SignedNode,
+    ) {
+        if let Some(index) = pending.dial.as_ref().and_then(|dial| dial.bootstrap) {
+            self.bootstraps[index].node = Some(node);
+            self.bootstraps[index].failures = 0;
+        }
+        if !self.outlives_duplicate(now, node, pending.outbound) {
+            self.close(
+                conn,
+                CloseCode::DuplicateKey,
+                "another connection of this pair stays",
+            );
+            return;
+        }
+        let peer = Peer {
+            node,
+            remote: pending.remote,
+            outbound: pending.outbound,
+            heard: now,
+            rtt: pending.rtt,
+            spare_bps: 0,
+            leaving: false,
+            seq: 0,
+            sent: [(0, now); BEATS_REMEMBERED],
+            echo: None,
+        };
+        self.records
+            .insert_node(now, node, record, &[pending.remote]);
+        self.peers.insert(conn, peer);
+        self.by_node.insert(node, conn);
+        self.timers
+            .set(Timer::Beat(conn), now.after(IDLE_BEAT_EVERY));
+        self.changed(Change::PeerJoined(node));
+        self.introduce_records(now, conn);
+        self.peer_arrived(now, conn, node);
+    }
+
+    /// Two connections of one pair: in the same direction the newer stays; of
+    /// crossing ones that which the smaller id dialled.
+    fn outlives_duplicate(&mut self, now: Time, node: NodeId, outbound: bool) -> bool {
+        let Some(old) = self.by_node.get(&node).copied() else {
+            return true;
+        };
+        let old_outbound = self.peers.get(&old).is_some_and(|peer| peer.outbound);
+        let newer_stays = old_outbound == outbound || outbound == (self.id < node);
+        if newer_stays {
+            self.close(
+                old,
+                CloseCode::DuplicateKey,
+                "a newer connection of this pair took over",
+            );
+            self.part(now, old, Reason::Disconnected);
+        }
+        newer_stays
+    }
+
+    pub(super) fn closed(&mut self, now: Time, conn: ConnId, code: Option<CloseCode>) {
+        self.timers.clear(Timer::Hello(conn));
+        if let Some(pending) = self.pending.remove(&conn) {
+            if let Some(index) = pending.dial.as_ref().and_then(|dial| dial.bootstrap) {
+                self.redial_later(now, index);
+            }
+            if let Some(node) = pending.dial.and_then(|dial| dial.node) {
+                self.unreachable(now, node);
+            }
+            return;
+        }
+        if code == Some(CloseCode::DuplicateKey) {
+            self.stop_redialling(conn);
+        }
+        self.part(now, conn, Reason::Disconnected);
+    }
+
+    /// The peer says that somebody else holds our key and took over: redialling
+    /// would throw each other out for ever.
+    fn stop_redialling(&mut self, conn: ConnId) {
+        let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
+            return;
+        };
+        for bootstrap in &mut self.bootstraps {
+            bootstrap.stopped |= bootstrap.node == Some(node);
+        }
+    }
+
+    fn part(&mut self, now: Time, conn: ConnId, reason: Reason) {
+        let Some(peer) = self.peers.remove(&conn) else {
+            return;
+        };
+        self.by_node.remove(&peer.node);
+        self.timers.clear(Timer::Beat(conn));
+        self.timers.clear(Timer::Expiry(conn));
+        self.end_feeds_of(conn, reason);
+        self.parent_gone(now, conn, peer.node, reason);
+        self.changed(Change::PeerLeft(peer.node));
+        for index in 0..self.bootstraps.len() {
+            if self.bootstraps[index].node == Some(peer.node) && !self.bootstraps[index].stopped {
+                self.redial_later(now, index);
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.records.forget_node(node);
+    }
+
+    pub(super) fn bad_media(&mut self, now: Time, conn: ConnId, stream: StreamId) {
+        let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
+            return;
+        };
+        let reason = format!("sent bytes of stream {} that do not verify", stream.short());
+        self.banned.insert(node, now.after(BAN));
+        for bootstrap in &mut self.bootstraps {
+            bootstrap.stopped |= bootstrap.node == Some(node);
+        }
+        self.changed(Change::Banned(node, reason.clone()));
+        self.close(conn, CloseCode::BadMedia, reason);
+        self.part(now, conn, Reason::BadMedia);
+    }
+
+    pub(super) fn is_banned(&self, now: Time, node: NodeId) -> bool {
+        self.banned.get(&node).is_some_and(|until| *until > now)
+    }
+
+    // Heartbeats
+
+    fn shares_ticket(&self, conn: ConnId) -> bool {
+        self.feeds.values().any(|feed| feed.conn == conn)
+            || self
+                .streams
+                .values()
+                .any(|s| s.parent.as_ref().is_some_and(|p| p.conn == conn))
+    }
+
+    /// Makes the next heartbeat due at once: something changed.
+    pub(super) fn beat_now(&mut self, now: Time, conn: ConnId) {
+        self.timers.set(Timer::Beat(conn), now);
+    }
+
+    /// Starts to expect heartbeats, since a ticket binds the two from now on.
+    pub(super) fn bind(&mut self, now: Time, conn: ConnId) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.heard = peer.heard.max(now);
+            self.beat_now(now, conn);
+            self.timers.set(Timer::Expiry(conn), now.after(EXPIRY));
+        }
+    }
+
+    pub(super) fn beat(&mut self, now: Time, conn: ConnId) {
+        let every = if self.shares_ticket(conn) {
+            BEAT_EVERY
+        } else {
+            IDLE_BEAT_EVERY
+        };
+        let tickets = self.ticket_beats(conn);
+        let spare_bps = self.budget.spare_bps();
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        peer.seq = peer.seq.wrapping_add(1);
+        peer.sent[peer.seq as usize % BEATS_REMEMBERED] = (peer.seq, now);
+        let held = |at: Time| now.since(at).as_micros().min(u128::from(u32::MAX)) as u32;
+        let echo = peer.echo.map(|(seq, at)| (seq, held(at)));
+        let mut chunks = tickets.chunks(crate::limits::HEARTBEAT_TICKETS_MAX);
+        let first = chunks.next().unwrap_or(&[]).to_vec();
+        let seq = peer.seq;
+        self.act(Action::Beat {
+            conn,
+            beat: Heartbeat {
+                seq,
+                echo,
+                spare_bps,
+                tickets: first,
+            },
+        });
+        for more in chunks {
+            let tickets = more.to_vec();
+            self.act(Action::Beat {
+                conn,
+                beat: Heartbeat {
+                    seq,
+                    echo: None,
+                    spare_bps,
+                    tickets,
+                },
+            });
+        }
+        self.timers.set(Timer::Beat(conn), now.after(every));
+    }
+
+    fn ticket_beats(&self, conn: ConnId) -> Vec<TicketBeat> {
+        let down = self
+            .feeds
+            .iter()
+            .filter(|(_, feed)| feed.conn == conn)
+            .map(|(id, feed)| {
+                let stream = self.streams.get(&feed.stream);
+                TicketBeat {
+                    ticket: *id,
+                    stream: feed.stream,
+                    supply: stream.map_or(Supply::Repairing, Stream::supply),
+                    newest: stream.map_or((0, 0), |stream| stream.progress.newest),
+                    delay_us: stream.map_or(0, |stream| self.delay_us(stream)),
+                    viewers: 0,
+                    free: 0,
+                }
+            });
+        let up = self.streams.iter().filter_map(|(id, stream)| {
+            let parent = stream
+                .parent
+                .as_ref()
+                .filter(|parent| parent.conn == conn)?;
+            let (viewers, free) = self.subtree(*id);
+            Some(TicketBeat {
+                ticket: parent.ticket,
+                stream: *id,
+                supply: stream.supply(),
+                newest: stream.progress.newest,
+                delay_us: self.delay_us(stream),
+                viewers,
+                free,
+            })
+        });
+        down.chain(up).take(2 * TICKETS_PER_PEER).collect()
+    }
+
+    pub(super) fn beat_received(&mut self, now: Time, conn: ConnId, beat: Heartbeat) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        peer.heard = now;
+        peer.spare_bps = beat.spare_bps;
+        if let Some((seq, held)) = beat.echo {
+            peer.measure(now, seq, held);
+        }
+        if peer
+            .echo
+            .is_none_or(|(seq, _)| beat.seq.wrapping_sub(seq) as i32 > 0)
+        {
+            peer.echo = Some((beat.seq, now));
+        }
+        for ticket in &beat.tickets {
+            self.ticket_beat(now, conn, ticket);
+        }
+    }
+
+    pub(super) fn check_expiry(&mut self, now: Time, conn: ConnId) {
+        if !self.shares_ticket(conn) {
+            return;
+        }
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
+        let due = peer.heard.after(EXPIRY);
+        if due > now {
+            self.timers.set(Timer::Expiry(conn), due);
+            return;
+        }
+        let node = peer.node;
+        self.end_feeds_of(conn, Reason::Expired);
+        self.parent_gone(now, conn, node, Reason::Expired);
+    }
+
+    /// When a peer's tickets expire unless it is heard of.
+    pub(super) fn expires(&self, conn: ConnId) -> Option<Time> {
+        self.peers.get(&conn).map(|peer| peer.heard.after(EXPIRY))
+    }
+
+    // Leaving
+
+    pub(super) fn leave(&mut self, now: Time) {
+        self.leaving = true;
+        self.timers.set(Timer::Leave, now.after(LEAVE_WITHIN));
+        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
+        for conn in conns {
+            let referrals = self.referrals_on_leaving(conn);
+            self.send(conn, Leaving { referrals });
+        }
+        self.check_left();
+    }
+
+    /// The last child has moved: nothing holds a leaving node any more.
+    pub(super) fn check_left(&mut self) {
+        if self.leaving && self.feeds.is_empty() && self.timers.get(Timer::Leave).is_some() {
+            self.timers.clear(Timer::Leave);
+            self.left();
+        }
+    }
+
+    pub(super) fn left(&mut self) {
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.drop_parent(stream, Reason::Leaving);
+        }
+        self.act(Action::Left);
+    }
+
+    fn referrals_on_leaving(&self, conn: ConnId) -> Vec<Referral> {
+        let Some(to) = self.peers.get(&conn).map(|peer| peer.remote) else {
+            return Vec::new();
+        };
+        let parents = self
+            .streams
+            .values()
+            .filter_map(|stream| stream.parent.as_ref());
+        let mut referrals: Vec<Referral> = parents
+            .filter(|parent| parent.conn != conn)
+            .filter_map(|parent| self.referral(parent.node, to))
+            .collect();
+        referrals.dedup();
+        referrals.truncate(REFERRALS_MAX);
+        referrals
+    }
+
+    fn peer_leaves(&mut self, now: Time, conn: ConnId, leaving: &Leaving) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.leaving = true;
+        }
+        self.parent_leaves(now, conn, &leaving.referrals);
+    }
+
+    /// A node and where somebody at `to` can find it.
+    pub(super) fn referral(&self, node: NodeId, to: Address) -> Option<Referral> {
+        let known = self.records.node(node)?;
+        let addresses = Self::tellable(&known.addresses, to);
+        (!addresses.is_empty()).then_some(Referral { node, addresses })
+    }
+}
+
+impl Peer {
+    /// Smooths the round-trip time as RFC 6298 §2 does.
+    fn measure(&mut self, now: Time, seq: u32, held_us: u32) {
+        let (sent_seq, sent_at) = self.sent[seq as usize % BEATS_REMEMBERED];
+        if sent_seq != seq {
+            return;
+        }
+        let rtt = now
+            .since(sent_at)
+            .saturating_sub(Duration::from_micros(held_us.into()));
+        self.rtt = (self.rtt * 7 + rtt) / 8;
+    }
+}

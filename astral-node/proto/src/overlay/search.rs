@@ -1,0 +1,813 @@
+//! The child's side of tickets: asking, choosing, confirming, losing a parent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::event::{Action, Change, ConnId, Progress, Target, Time, Why};
+use super::peers::Dial;
+use super::{Overlay, Timer};
+use crate::ids::{NodeId, StreamId, TicketId};
+use crate::limits::{ASKED_AT_ONCE, PATH_MAX};
+use crate::record::{SignedStream, StreamState};
+use crate::wire::control::{
+    Confirm, PathUpdate, Reason, Referral, TicketAccepted, TicketCancel, TicketOffer,
+    TicketRefused, TicketRequest,
+};
+use crate::wire::heartbeat::{Supply, TicketBeat};
+
+/// Offers are collected for at least this long after the first good one.
+const COLLECT_MIN: Duration = Duration::from_millis(20);
+/// And for at most this long.
+const COLLECT_MAX: Duration = Duration::from_millis(200);
+/// Who has not answered a request by then counts as silent.
+const ASK_WITHIN: Duration = Duration::from_millis(1_000);
+/// A confirm is answered within this, else the next offer is tried.
+const CONFIRM_WITHIN: Duration = Duration::from_millis(1_000);
+/// First wait before asking again when nobody had room.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// Longest wait before asking again.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Nothing new for this long while the parent has more: the parent is left.
+const STALL: Duration = Duration::from_secs(1);
+/// Nothing new for this long while nobody up the path admits to a break.
+const SILENT: Duration = Duration::from_secs(3);
+/// A node that finds itself in its own path leaves within this, jittered.
+const LOOP_WITHIN: Duration = Duration::from_millis(200);
+
+/// What this node has to do with one stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Set if this node publishes it.
+    pub(super) own: Option<Supply>,
+    pub(super) wanted: BTreeSet<Why>,
+    pub(super) search: Option<Search>,
+    pub(super) attempt: u32,
+    pub(super) parent: Option<Parent>,
+    pub(super) progress: Progress,
+    pub(super) progressed: Time,
+    pub(super) switches: u64,
+    pub(super) last_refusal: Option<Reason>,
+    /// Parents lost for a fault, and until when they are not asked.
+    pub(super) avoided: BTreeMap<NodeId, Time>,
+}
+
+/// The node that feeds this one.
+#[derive(Debug)]
+pub(super) struct Parent {
+    pub(super) conn: ConnId,
+    pub(super) node: NodeId,
+    pub(super) ticket: TicketId,
+    pub(super) path: Vec<NodeId>,
+    pub(super) delay_us: u32,
+    pub(super) supply: Supply,
+    pub(super) newest: (u64, u32),
+    pub(super) since: Time,
+}
+
+/// A search for a parent.
+#[derive(Debug)]
+pub(super) struct Search {
+    asked: BTreeSet<NodeId>,
+    open: BTreeSet<ConnId>,
+    dialling: BTreeMap<NodeId, Vec<String>>,
+    offers: Vec<Offer>,
+    confirming: Option<ConnId>,
+    waiting: bool,
+}
+
+#[derive(Debug)]
+struct Offer {
+    conn: ConnId,
+    node: NodeId,
+    delay_us: u64,
+    spare_bps: u64,
+}
+
+impl Stream {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            own: None,
+            wanted: BTreeSet::new(),
+            search: None,
+            attempt: 0,
+            parent: None,
+            progress: Progress::default(),
+            progressed: now,
+            switches: 0,
+            last_refusal: None,
+            avoided: BTreeMap::new(),
+        }
+    }
+
+    /// How this node's own supply stands, for those that it feeds.
+    pub(super) fn supply(&self) -> Supply {
+        match (&self.own, &self.parent) {
+            (Some(supply), _) => *supply,
+            (None, Some(parent)) => parent.supply,
+            (None, None) => Supply::Repairing,
+        }
+    }
+
+    /// Whether it can be promised to others.
+    pub(super) fn is_held(&self) -> bool {
+        self.own.is_some() || self.parent.is_some()
+    }
+}
+
+impl Search {
+    fn new() -> Self {
+        Self {
+            asked: BTreeSet::new(),
+            open: BTreeSet::new(),
+            dialling: BTreeMap::new(),
+            offers: Vec::new(),
+            confirming: None,
+            waiting: false,
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.open.is_empty() && self.dialling.is_empty()
+    }
+}
+
+impl Overlay {
+    pub(super) fn want(&mut self, now: Time, id: StreamId, why: Why) {
+        let Some(known) = self.records.stream(id) else {
+            return;
+        };
+        let record = known.record.clone();
+        let stream = self.streams.entry(id).or_insert_with(|| Stream::new(now));
+        if stream.own.is_some() {
+            return;
+        }
+        let is_new = stream.wanted.is_empty() && stream.parent.is_none();
+        stream.wanted.insert(why);
+        if is_new {
+            stream.attempt = 0;
+            self.act(Action::Open { record });
+            self.start_search(now, id);
+        }
+    }
+
+    pub(super) fn unwant(&mut self, id: StreamId, why: Option<Why>) {
+        let Some(stream) = self
+            .streams
+            .get_mut(&id)
+            .filter(|stream| stream.own.is_none())
+        else {
+            return;
+        };
+        match why {
+            Some(why) => {
+                stream.wanted.remove(&why);
+            }
+            None => {
+                stream.wanted.clear();
+                self.end_feeds_of_stream(id, Reason::Unwanted);
+            }
+        }
+        self.release(id);
+    }
+
+    /// Ends the ticket of a stream that nobody wants, here or further down.
+    pub(super) fn release(&mut self, id: StreamId) {
+        let fed = self.feeds.values().any(|feed| feed.stream == id);
+        let idle = |stream: &Stream| stream.own.is_none() && stream.wanted.is_empty();
+        if fed || !self.streams.get(&id).is_some_and(idle) {
+            return;
+        }
+        self.drop_parent(id, Reason::Unwanted);
+        self.timers.clear(Timer::Search(id));
+        self.timers.clear(Timer::Stall(id));
+        self.streams.remove(&id);
+        self.act(Action::Drop { stream: id });
+        self.changed(Change::Stream(id));
+    }
+
+    /// The stream is over: nobody is asked for it any more.
+    pub(super) fn stream_over(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.wanted.clear();
+        stream.own = None;
+        self.end_feeds_of_stream(id, Reason::Ended);
+        self.drop_parent(id, Reason::Ended);
+        self.release(id);
+    }
+
+    pub(super) fn drop_parent(&mut self, id: StreamId, reason: Reason) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.search = None;
+        if let Some(parent) = stream.parent.take() {
+            self.let_go(&parent, reason);
+        }
+    }
+
+    fn let_go(&mut self, parent: &Parent, reason: Reason) {
+        self.act(Action::Unexpect {
+            conn: parent.conn,
+            ticket: parent.ticket,
+        });
+        let cancel = TicketCancel {
+            id: parent.ticket,
+            reason,
+            referrals: Vec::new(),
+        };
+        self.send(parent.conn, cancel);
+    }
+
+    // Asking
+
+    fn start_search(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.search.is_some() || self.leaving {
+            return;
+        }
+        stream.search = Some(Search::new());
+        stream.avoided.retain(|_, until| *until > now);
+        let again = stream.attempt > 0;
+        let candidates = self.candidates(now, id);
+        let alone = candidates.is_empty();
+        for conn in candidates {
+            self.ask(id, conn);
+        }
+        let publisher = self
+            .records
+            .stream(id)
+            .map(|known| known.record.value().publisher);
+        if let Some(publisher) = publisher.filter(|_| alone || again) {
+            self.ask_by_dialling(now, id, publisher, Vec::new());
+        }
+        self.timers.set(Timer::Search(id), now.after(ASK_WITHIN));
+        self.settle(now, id);
+    }
+
+    /// Connected peers to ask: the publisher first, then the nearest.
+    fn candidates(&self, now: Time, id: StreamId) -> Vec<ConnId> {
+        let publisher = self
+            .records
+            .stream(id)
+            .map(|known| known.record.value().publisher);
+        let mut list: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| self.may_ask(now, id, peer.node) && !peer.leaving)
+            .map(|(conn, peer)| (Some(peer.node) != publisher, peer.rtt, *conn))
+            .collect();
+        list.sort_unstable();
+        list.truncate(ASKED_AT_ONCE);
+        list.into_iter().map(|(_, _, conn)| conn).collect()
+    }
+
+    fn may_ask(&self, now: Time, id: StreamId, node: NodeId) -> bool {
+        let Some(stream) = self.streams.get(&id) else {
+            return false;
+        };
+        let current = stream.parent.as_ref().map(|parent| parent.node);
+        node != self.id
+            && current != Some(node)
+            && !self.is_banned(now, node)
+            && stream.avoided.get(&node).is_none_or(|until| *until <= now)
+    }
+
+    fn ask(&mut self, id: StreamId, conn: ConnId) {
+        let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
+            return;
+        };
+        let Some(search) = self.search_mut(id) else {
+            return;
+        };
+        search.dialling.remove(&node);
+        if search.asked.insert(node) {
+            search.open.insert(conn);
+            self.send(conn, TicketRequest { stream: id });
+        }
+    }
+
+    fn search_mut(&mut self, id: StreamId) -> Option<&mut Search> {
+        self.streams.get_mut(&id)?.search.as_mut()
+    }
+
+    /// Asks a node that somebody named, connecting to it first if need be.
+    fn ask_by_dialling(&mut self, now: Time, id: StreamId, node: NodeId, mut at: Vec<String>) {
+        if !self.may_ask(now, id, node) {
+            return;
+        }
+        if let Some(conn) = self.by_node.get(&node).copied() {
+            return self.ask(id, conn);
+        }
+        if let Some(known) = self.records.node(node) {
+            at.extend(known.addresses.iter().map(|address| address.0.to_string()));
+        }
+        at.sort_unstable();
+        at.dedup();
+        let dialling = self.is_dialling(node);
+        let Some(search) = self.search_mut(id) else {
+            return;
+        };
+        if at.is_empty() || search.asked.contains(&node) || search.dialling.len() >= ASKED_AT_ONCE {
+            return;
+        }
+        search.dialling.insert(node, at.clone());
+        if !dialling {
+            let dial = Dial {
+                node: Some(node),
+                bootstrap: None,
+            };
+            let target = Target {
+                node: Some(node),
+                addresses: at,
+            };
+            if !self.dial(dial, target) {
+                self.unreachable(now, node);
+            }
+        }
+    }
+
+    /// A node that was dialled is here: it is asked for whatever it was dialled for.
+    pub(super) fn peer_arrived(&mut self, now: Time, conn: ConnId, node: NodeId) {
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            let Some(stream) = self.streams.get(&id) else {
+                continue;
+            };
+            let Some(search) = stream.search.as_ref().filter(|s| s.confirming.is_none()) else {
+                continue;
+            };
+            let starved = stream.parent.is_none() && stream.own.is_none();
+            if (starved || search.dialling.contains_key(&node)) && self.may_ask(now, id, node) {
+                let waiting = self.search_mut(id).is_some_and(|search| search.waiting);
+                if waiting {
+                    self.restart_search(now, id);
+                } else {
+                    self.ask(id, conn);
+                }
+            }
+        }
+    }
+
+    /// A node that was to be asked cannot be reached.
+    pub(super) fn unreachable(&mut self, now: Time, node: NodeId) {
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            let Some(search) = self.search_mut(id) else {
+                continue;
+            };
+            if search.dialling.remove(&node).is_some() {
+                search.asked.insert(node);
+                self.settle(now, id);
+            }
+        }
+    }
+
+    pub(super) fn ticket_offered(&mut self, now: Time, conn: ConnId, offer: TicketOffer) {
+        let own = self.id;
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
+        let (node, rtt) = (peer.node, peer.rtt);
+        let Some(search) = self.search_mut(offer.stream) else {
+            return;
+        };
+        if !search.open.remove(&conn) {
+            return;
+        }
+        let first = search.offers.is_empty();
+        if !offer.path.contains(&own) && offer.path.len() < PATH_MAX {
+            let delay_us = u64::from(offer.delay_us) + rtt.as_micros() as u64 / 2;
+            search.offers.push(Offer {
+                conn,
+                node,
+                delay_us,
+                spare_bps: offer.spare_bps,
+            });
+            if first && search.confirming.is_none() {
+                let wait = COLLECT_MIN.max(rtt).min(COLLECT_MAX);
+                self.timers
+                    .set(Timer::Search(offer.stream), now.after(wait));
+            }
+        }
+        self.settle(now, offer.stream);
+    }
+
+    pub(super) fn ticket_refused(&mut self, now: Time, conn: ConnId, refused: TicketRefused) {
+        let id = refused.stream;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(search) = stream.search.as_mut() else {
+            return;
+        };
+        if search.confirming == Some(conn) {
+            search.confirming = None;
+        } else if !search.open.remove(&conn) {
+            return;
+        }
+        stream.last_refusal = Some(match (stream.last_refusal, refused.reason) {
+            (Some(Reason::Full), Reason::NoStream) => Reason::Full,
+            (_, reason) => reason,
+        });
+        self.follow(now, id, &refused.referrals);
+        self.settle(now, id);
+    }
+
+    fn follow(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
+        for referral in referrals {
+            let at = referral
+                .addresses
+                .iter()
+                .map(|address| address.0.to_string())
+                .collect();
+            self.ask_by_dialling(now, id, referral.node, at);
+        }
+    }
+
+    /// Decides if there is nothing more to wait for.
+    fn settle(&mut self, now: Time, id: StreamId) {
+        let Some(search) = self.search_mut(id) else {
+            return;
+        };
+        if search.waiting || search.confirming.is_some() || !search.is_exhausted() {
+            return;
+        }
+        self.decide(now, id);
+    }
+
+    pub(super) fn search_due(&mut self, now: Time, id: StreamId) {
+        let Some(search) = self.search_mut(id) else {
+            return;
+        };
+        if search.waiting {
+            return self.restart_search(now, id);
+        }
+        search.confirming = None;
+        self.decide(now, id);
+    }
+
+    fn restart_search(&mut self, now: Time, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.search = None;
+        }
+        self.start_search(now, id);
+    }
+
+    /// Confirms the best offer, or waits before asking anew.
+    fn decide(&mut self, now: Time, id: StreamId) {
+        let Some(search) = self.search_mut(id) else {
+            return;
+        };
+        let best = (0..search.offers.len()).min_by_key(|index| {
+            let offer = &search.offers[*index];
+            (offer.delay_us, u64::MAX - offer.spare_bps, offer.node)
+        });
+        let Some(best) = best else {
+            return self.back_off(now, id);
+        };
+        let offer = search.offers.swap_remove(best);
+        if !self.by_node.contains_key(&offer.node) {
+            return self.decide(now, id);
+        }
+        let Some(search) = self.search_mut(id) else {
+            return;
+        };
+        search.confirming = Some(offer.conn);
+        self.timers
+            .set(Timer::Search(id), now.after(CONFIRM_WITHIN));
+        self.act(Action::Confirm {
+            conn: offer.conn,
+            stream: id,
+            confirm: Confirm::Active,
+        });
+    }
+
+    fn back_off(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.parent.is_some() {
+            stream.search = None;
+            return;
+        }
+        let Some(search) = stream.search.as_mut() else {
+            return;
+        };
+        search.waiting = true;
+        let base = RETRY_FIRST
+            .saturating_mul(1 << stream.attempt.min(8))
+            .min(RETRY_MAX);
+        stream.attempt += 1;
+        let reason = stream.last_refusal.unwrap_or(Reason::NoStream);
+        let wait = self.random.jitter(base);
+        self.timers.set(Timer::Search(id), now.after(wait));
+        self.changed(Change::NoRoom(id, reason));
+    }
+
+    pub(super) fn is_confirming(&self, id: StreamId, node: NodeId) -> bool {
+        let search = self
+            .streams
+            .get(&id)
+            .and_then(|stream| stream.search.as_ref());
+        let conn = search.and_then(|search| search.confirming);
+        conn.is_some() && conn == self.by_node.get(&node).copied()
+    }
+
+    pub(super) fn ticket_accepted(&mut self, now: Time, conn: ConnId, accepted: TicketAccepted) {
+        let id = accepted.stream;
+        let unwanted = TicketCancel {
+            id: accepted.id,
+            reason: Reason::Unwanted,
+            referrals: vec![],
+        };
+        let expected = self
+            .search_mut(id)
+            .is_some_and(|search| search.confirming == Some(conn));
+        let Some(node) = self
+            .peers
+            .get(&conn)
+            .map(|peer| peer.node)
+            .filter(|_| expected)
+        else {
+            return self.send(conn, unwanted);
+        };
+        if accepted.path.contains(&self.id) || accepted.path.len() >= PATH_MAX {
+            let cancel = TicketCancel {
+                id: accepted.id,
+                reason: Reason::Loop,
+                referrals: vec![],
+            };
+            self.send(conn, cancel);
+            return self.search_due(now, id);
+        }
+        if let Ok(record) = SignedStream::decode(&accepted.record.0) {
+            self.learn(now, Some(conn), record);
+        }
+        let parent = Parent {
+            conn,
+            node,
+            ticket: accepted.id,
+            path: accepted.path,
+            delay_us: 0,
+            supply: Supply::Ok,
+            newest: (0, 0),
+            since: now,
+        };
+        self.adopt(now, id, parent);
+    }
+
+    fn adopt(&mut self, now: Time, id: StreamId, parent: Parent) {
+        let (conn, node, ticket) = (parent.conn, parent.node, parent.ticket);
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        stream.search = None;
+        stream.attempt = 0;
+        stream.last_refusal = None;
+        stream.progressed = now;
+        let old = stream.parent.replace(parent);
+        self.timers.clear(Timer::Search(id));
+        self.timers.set(Timer::Stall(id), now.after(STALL));
+        self.act(Action::Expect {
+            conn,
+            ticket,
+            stream: id,
+        });
+        if let Some(old) = old {
+            self.let_go(&old, Reason::OtherChosen);
+        }
+        self.bind(now, conn);
+        self.changed(Change::Parent(id, node));
+        self.tell_path(id);
+    }
+
+    // Losing a parent
+
+    /// The connection to a parent is gone, or its tickets have expired.
+    pub(super) fn parent_gone(&mut self, now: Time, conn: ConnId, node: NodeId, reason: Reason) {
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            if let Some(search) = self.search_mut(id) {
+                search.open.remove(&conn);
+                search.offers.retain(|offer| offer.conn != conn);
+                if search.confirming == Some(conn) {
+                    search.confirming = None;
+                }
+            }
+            let fed = self
+                .streams
+                .get(&id)
+                .and_then(|stream| stream.parent.as_ref());
+            if fed.is_some_and(|parent| parent.conn == conn) {
+                self.lose_parent(now, id, node, reason);
+            }
+            self.settle(now, id);
+        }
+    }
+
+    fn lose_parent(&mut self, now: Time, id: StreamId, node: NodeId, reason: Reason) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(parent) = stream.parent.take() else {
+            return;
+        };
+        stream.switches += 1;
+        let faulty = matches!(reason, Reason::BadMedia | Reason::Stalled | Reason::Expired);
+        if faulty {
+            stream.avoided.insert(node, now.after(RETRY_MAX));
+        }
+        self.act(Action::Unexpect {
+            conn: parent.conn,
+            ticket: parent.ticket,
+        });
+        if reason != Reason::Disconnected {
+            let cancel = TicketCancel {
+                id: parent.ticket,
+                reason,
+                referrals: Vec::new(),
+            };
+            self.send(parent.conn, cancel);
+        }
+        self.changed(Change::ParentLost(id, node, reason));
+        self.beat_children(now, id);
+        let waiting = self.search_mut(id).is_none_or(|search| search.waiting);
+        if waiting {
+            self.restart_search(now, id);
+        }
+    }
+
+    /// The parent is about to go: another is looked for while it still sends.
+    pub(super) fn parent_leaves(&mut self, now: Time, conn: ConnId, referrals: &[Referral]) {
+        let fed = |stream: &Stream| stream.parent.as_ref().is_some_and(|p| p.conn == conn);
+        let ids: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| fed(stream))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.start_search(now, id);
+            self.follow(now, id, referrals);
+        }
+    }
+
+    pub(super) fn ticket_cancelled(&mut self, now: Time, conn: ConnId, cancel: TicketCancel) {
+        if self.feed_cancelled(conn, &cancel) {
+            return;
+        }
+        let of_this = |stream: &Stream| {
+            stream
+                .parent
+                .as_ref()
+                .is_some_and(|p| p.ticket == cancel.id && p.conn == conn)
+        };
+        let Some(id) = self
+            .streams
+            .iter()
+            .find(|(_, stream)| of_this(stream))
+            .map(|(id, _)| *id)
+        else {
+            return;
+        };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(parent) = stream.parent.take() else {
+            return;
+        };
+        stream.switches += 1;
+        stream.last_refusal = Some(cancel.reason);
+        self.act(Action::Unexpect {
+            conn,
+            ticket: parent.ticket,
+        });
+        self.changed(Change::ParentLost(id, parent.node, cancel.reason));
+        if cancel.reason == Reason::Revoked {
+            let until = now.after(Duration::from_secs(30));
+            self.avoid(id, parent.node, until);
+        }
+        self.restart_search(now, id);
+        self.follow(now, id, &cancel.referrals);
+    }
+
+    fn avoid(&mut self, id: StreamId, node: NodeId, until: Time) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.avoided.insert(node, until);
+        }
+    }
+
+    pub(super) fn path_updated(&mut self, now: Time, conn: ConnId, update: PathUpdate) {
+        let own = self.id;
+        let found = self.streams.iter_mut().find_map(|(id, stream)| {
+            let parent = stream.parent.as_mut()?;
+            (parent.conn == conn && parent.ticket == update.id).then_some((*id, parent))
+        });
+        let Some((id, parent)) = found else { return };
+        parent.delay_us = update.delay_us;
+        if parent.path == update.path {
+            return;
+        }
+        parent.path = update.path;
+        let node = parent.node;
+        if parent.path.contains(&own) || parent.path.len() >= PATH_MAX {
+            self.avoid(id, node, now.after(RETRY_MAX));
+            let wait = self.random.jitter(LOOP_WITHIN);
+            self.timers.set(Timer::Stall(id), now.after(wait));
+            return;
+        }
+        self.tell_path(id);
+    }
+
+    /// What a heartbeat says about a ticket of ours, up or down.
+    pub(super) fn ticket_beat(&mut self, now: Time, conn: ConnId, beat: &TicketBeat) {
+        if self.feed_beat(conn, beat) {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(&beat.stream) else {
+            return;
+        };
+        let Some(parent) = stream.parent.as_mut() else {
+            return;
+        };
+        if parent.conn != conn || parent.ticket != beat.ticket {
+            return;
+        }
+        let changed = parent.supply != beat.supply;
+        parent.supply = beat.supply;
+        parent.newest = beat.newest;
+        parent.delay_us = beat.delay_us;
+        if changed {
+            stream.progressed = now;
+            self.beat_children(now, beat.stream);
+            self.changed(Change::Stream(beat.stream));
+        }
+    }
+
+    pub(super) fn progressed(&mut self, now: Time, id: StreamId, progress: Progress) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if (progress.epoch, progress.newest) > (stream.progress.epoch, stream.progress.newest) {
+            stream.progressed = now;
+        }
+        stream.progress = progress;
+    }
+
+    /// The backstop: a parent that has more and does not send it, or a silence
+    /// that nobody up the path accounts for.
+    pub(super) fn check_stall(&mut self, now: Time, id: StreamId) {
+        let own = self.id;
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let Some(parent) = stream.parent.as_ref() else {
+            return;
+        };
+        let node = parent.node;
+        if parent.path.contains(&own) {
+            return self.lose_parent(now, id, node, Reason::Loop);
+        }
+        let silent = now.since(stream.progressed.max(parent.since));
+        let behind = parent.newest > stream.progress.newest;
+        let stalled = parent.supply == Supply::Ok
+            && ((behind && silent >= STALL + STALL / 2) || silent >= SILENT);
+        if stalled {
+            return self.lose_parent(now, id, node, Reason::Stalled);
+        }
+        self.timers.set(Timer::Stall(id), now.after(STALL / 4));
+    }
+
+    /// Expected delay from the source to this node, in microseconds.
+    pub(super) fn delay_us(&self, stream: &Stream) -> u32 {
+        let Some(parent) = stream.parent.as_ref() else {
+            return 0;
+        };
+        let rtt = self
+            .peers
+            .get(&parent.conn)
+            .map_or(Duration::ZERO, |peer| peer.rtt);
+        let hop = rtt.as_micros() as u64 / 2;
+        (u64::from(parent.delay_us) + hop).min(u64::from(u32::MAX)) as u32
+    }
+
+    /// Nodes from the publisher to this one, both included.
+    pub(super) fn own_path(&self, stream: &Stream) -> Vec<NodeId> {
+        let above = stream
+            .parent
+            .as_ref()
+            .map_or(&[][..], |parent| &parent.path);
+        above.iter().copied().chain([self.id]).collect()
+    }
+
+    /// Whether a stream may be over for good.
+    pub(super) fn is_over(&self, id: StreamId) -> bool {
+        self.records
+            .stream(id)
+            .is_some_and(|known| known.record.value().state == StreamState::Ended)
+    }
+}

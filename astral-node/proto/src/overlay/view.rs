@@ -1,0 +1,246 @@
+//! What the API shows of the overlay: plain values, copied out.
+
+use std::time::Duration;
+
+use super::event::{ConnId, Time};
+use super::records::Resolved;
+use super::{KnownStream, Overlay};
+use crate::ids::{NodeId, StreamId, TicketId};
+use crate::record::{Address, SignedStream};
+use crate::wire::control::Reason;
+use crate::wire::heartbeat::Supply;
+
+/// A connected or known node.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    /// Its id.
+    pub node: NodeId,
+    /// Name and software version, as it says.
+    pub name: Option<String>,
+    /// Version of its software.
+    pub software: Option<String>,
+    /// Where it was seen.
+    pub addresses: Vec<Address>,
+    /// Round-trip time, if it is connected.
+    pub rtt: Option<Duration>,
+    /// When it was last heard of.
+    pub seen: Time,
+    /// Tickets of this node's that it feeds or that feed it.
+    pub tickets: u32,
+}
+
+/// How a stream arrives here.
+#[derive(Clone, Debug)]
+pub struct IntakeView {
+    /// The node that feeds this one, with the path to it and the delay there.
+    pub parent: Option<(NodeId, TicketId)>,
+    /// Nodes from the publisher to this one.
+    pub path: Vec<NodeId>,
+    /// Expected delay from the source.
+    pub delay: Duration,
+    /// How the supply stands.
+    pub supply: Supply,
+    /// Changes of parent.
+    pub switches: u64,
+    /// Why the last peer asked said no.
+    pub last_refusal: Option<Reason>,
+}
+
+/// A stream that is known here.
+#[derive(Clone, Debug)]
+pub struct StreamView {
+    /// Its newest record.
+    pub record: SignedStream,
+    /// Slug as it is shown here.
+    pub slug: String,
+    /// Whether this node publishes it.
+    pub own: bool,
+    /// Set if this node takes it in, or tries to.
+    pub intake: Option<IntakeView>,
+    /// Viewers in this node's part of the tree.
+    pub viewers: u32,
+}
+
+/// A child's ticket.
+#[derive(Clone, Debug)]
+pub struct FeedView {
+    /// When it was promised.
+    pub created: Time,
+    /// What it is charged with, in bit/s.
+    pub charge_bps: u64,
+}
+
+/// A ticket between this node and another.
+#[derive(Clone, Debug)]
+pub struct TicketView {
+    /// Its id.
+    pub id: TicketId,
+    /// The connection it runs on.
+    pub conn: ConnId,
+    /// The stream.
+    pub stream: StreamId,
+    /// Who sends.
+    pub source: NodeId,
+    /// Who receives.
+    pub destination: NodeId,
+    /// Nodes from the publisher to the destination.
+    pub path: Vec<NodeId>,
+    /// When it was promised.
+    pub created: Time,
+    /// When it expires unless the peer is heard of.
+    pub expires: Time,
+}
+
+impl Overlay {
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Upload that is promised to others, in bit/s.
+    pub fn promised_bps(&self) -> u64 {
+        self.budget.promised_bps
+    }
+
+    /// Children over all streams.
+    pub fn children(&self) -> u32 {
+        self.feeds.len() as u32
+    }
+
+    /// Whether every bootstrap node has answered or failed at least once.
+    pub fn has_bootstrapped(&self) -> bool {
+        self.bootstraps
+            .iter()
+            .all(super::peers::Bootstrap::was_tried)
+    }
+
+    /// Other nodes.
+    pub fn peers_view(&self) -> Vec<PeerView> {
+        self.records
+            .nodes()
+            .map(|(node, known)| {
+                let conn = self.by_node.get(&node);
+                let peer = conn.and_then(|conn| self.peers.get(conn));
+                let record = known.record.value();
+                let fed = self.feeds.values().filter(|feed| feed.node == node).count() as u32;
+                PeerView {
+                    node,
+                    name: record.name.clone(),
+                    software: record.software.clone(),
+                    addresses: known.addresses.clone(),
+                    rtt: peer.map(|peer| peer.rtt),
+                    seen: peer.map_or(known.seen, |peer| peer.heard),
+                    tickets: fed,
+                }
+            })
+            .collect()
+    }
+
+    /// Who a slug, full slug or id means here: `unlisted` streams only by id or
+    /// if they are this node's own or taken in already.
+    pub fn resolve(&self, now: Time, text: &str) -> Resolved {
+        let own = |id: StreamId| self.streams.get(&id).is_some_and(|s| s.own.is_some());
+        let counts = |id: StreamId, known: &KnownStream| {
+            let by_id = text.parse() == Ok(id);
+            let held = self.streams.contains_key(&id);
+            held || ((by_id || known.record.value().is_listed()) && self.is_live(now, id))
+        };
+        self.records.resolve(text, &own, &counts)
+    }
+
+    fn is_live(&self, now: Time, id: StreamId) -> bool {
+        self.records.fresh(now).any(|(fresh, _)| fresh == id)
+    }
+
+    /// Streams that may be listed here: listed ones that are live somewhere,
+    /// own ones, and those that are taken in.
+    pub fn streams_view(&self, now: Time) -> Vec<StreamView> {
+        let mut ids: Vec<StreamId> = self
+            .records
+            .fresh(now)
+            .filter(|(_, known)| known.record.value().is_listed())
+            .map(|(id, _)| id)
+            .chain(self.streams.keys().copied())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter()
+            .filter_map(|id| self.stream_view(now, id))
+            .collect()
+    }
+
+    /// One stream.
+    pub fn stream_view(&self, now: Time, id: StreamId) -> Option<StreamView> {
+        let known = self.records.stream(id)?;
+        let stream = self.streams.get(&id);
+        let name = &known.record.value().name;
+        let bare = self.resolve(now, &crate::slug::slug_of(name, id));
+        let own = stream.is_some_and(|stream| stream.own.is_some());
+        let intake = stream.filter(|_| !own).map(|stream| IntakeView {
+            parent: stream
+                .parent
+                .as_ref()
+                .map(|parent| (parent.node, parent.ticket)),
+            path: self.own_path(stream),
+            delay: Duration::from_micros(self.delay_us(stream).into()),
+            supply: stream.supply(),
+            switches: stream.switches,
+            last_refusal: stream.last_refusal,
+        });
+        Some(StreamView {
+            record: known.record.clone(),
+            slug: self.records.shown_slug(id, &bare),
+            own,
+            intake,
+            viewers: self.subtree(id).0,
+        })
+    }
+
+    /// Every ticket between this node and others.
+    pub fn tickets_view(&self, now: Time) -> Vec<TicketView> {
+        let down = self.feeds.iter().filter_map(|(id, feed)| {
+            let stream = self.streams.get(&feed.stream)?;
+            let path = self
+                .own_path(stream)
+                .into_iter()
+                .chain([feed.node])
+                .collect();
+            Some(TicketView {
+                id: *id,
+                conn: feed.conn,
+                stream: feed.stream,
+                source: self.id,
+                destination: feed.node,
+                path,
+                created: feed.created,
+                expires: self.expires(feed.conn).unwrap_or(now),
+            })
+        });
+        let up = self.streams.iter().filter_map(|(id, stream)| {
+            let parent = stream.parent.as_ref()?;
+            Some(TicketView {
+                id: parent.ticket,
+                conn: parent.conn,
+                stream: *id,
+                source: parent.node,
+                destination: self.id,
+                path: self.own_path(stream),
+                created: parent.since,
+                expires: self.expires(parent.conn).unwrap_or(now),
+            })
+        });
+        down.chain(up).collect()
+    }
+
+    /// The record of a stream, if it is known.
+    pub fn record_of(&self, id: StreamId) -> Option<&SignedStream> {
+        self.records.stream(id).map(|known| &known.record)
+    }
+
+    /// What is known of a node's whereabouts.
+    pub fn addresses_of(&self, node: NodeId) -> Vec<Address> {
+        self.records
+            .node(node)
+            .map_or_else(Vec::new, |known| known.addresses.clone())
+    }
+}
