@@ -121,9 +121,10 @@ impl Overlay {
     }
 
     fn refuse(&mut self, now: Time, conn: ConnId, id: StreamId, reason: Reason) {
-        let referrals = match reason {
-            Reason::NoStream => self.referrals_to_source(now, conn, id),
-            _ => self.referrals_to_children(conn, id),
+        let referrals = if reason == Reason::NoStream {
+            self.referrals_to_source(now, conn, id)
+        } else {
+            self.referrals_to_children(conn, id)
         };
         self.send(
             conn,

@@ -78,9 +78,6 @@ impl Overlay {
             let records = vec![RecordBytes(record.wire().clone())];
             self.send(conn, Announce { records });
         }
-        if !record.value().is_listed() {
-            return;
-        }
     }
 
     pub(super) fn peers_told(&mut self, now: Time, conn: ConnId, records: &[RecordBytes]) {
