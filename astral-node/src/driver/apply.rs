@@ -1,0 +1,159 @@
+//! Carrying out the overlay's actions.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
+
+use astral_proto::ids::{StreamId, TicketId};
+use astral_proto::overlay::{Action, Change, ConnId, Event};
+use astral_proto::wire::CloseCode;
+use astral_proto::wire::control::{Confirm, Have, TicketConfirm};
+use tracing::{debug, info, warn};
+
+use super::{Driver, Route, Traffic};
+use crate::fanout::Feed;
+
+impl Driver {
+    pub(super) fn apply(&mut self, actions: impl Iterator<Item = Action>) {
+        for action in actions {
+            self.carry_out(action);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Dial { dial, target } => {
+                let (endpoint, inbox) = (self.endpoint.clone(), self.inbox.clone());
+                self.tasks.spawn(super::dial::dial(endpoint, inbox, dial, target));
+            }
+            Action::Send { conn, message } => self.send(conn, message),
+            Action::Confirm { conn, stream, confirm } => self.confirm(conn, stream, confirm),
+            Action::Beat { conn, beat } => {
+                if let Some(link) = self.links.get(&conn) {
+                    link.beat(&beat);
+                }
+            }
+            Action::Close { conn, code, reason } => {
+                if let Some(link) = self.links.get(&conn) {
+                    info!(conn = conn.0, ?code, reason, "closing connection");
+                    link.close(code, &reason);
+                }
+            }
+            Action::Open { record } => {
+                self.stores.open(&record);
+            }
+            Action::Drop { stream } => {
+                self.stores.remove(stream);
+            }
+            Action::SetRoute { conn, ticket, stream, have } => {
+                self.set_route(conn, ticket, stream, have);
+            }
+            Action::ClearRoute { conn, ticket } => {
+                if let Some(route) = self.routes.remove(&(conn, ticket)) {
+                    route.task.abort();
+                }
+                self.forget_traffic(ticket);
+            }
+            Action::Expect { conn, ticket, stream } => self.expect(conn, ticket, stream),
+            Action::Unexpect { conn, ticket } => {
+                if let Some(link) = self.links.get(&conn) {
+                    link.unexpect(ticket);
+                }
+                self.forget_traffic(ticket);
+            }
+            Action::Changed(change) => {
+                announce(&change);
+                self.changes.send_modify(|count| *count += 1);
+            }
+            Action::Left => {
+                self.left.send_replace(true);
+            }
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, message: astral_proto::wire::control::Message) {
+        let Some(link) = self.links.get(&conn) else { return };
+        debug!(conn = conn.0, message = message.name(), "send");
+        if !link.send(message) {
+            warn!(conn = conn.0, "peer does not take its control messages");
+            link.close(CloseCode::Busy, "control messages are not taken");
+        }
+    }
+
+    fn confirm(&mut self, conn: ConnId, stream: StreamId, confirm: Confirm) {
+        let have = self.stores.of(stream).map(|store| store.open_groups()).unwrap_or_default();
+        self.send(conn, TicketConfirm { stream, confirm, have }.into());
+    }
+
+    fn set_route(&mut self, conn: ConnId, ticket: TicketId, stream: StreamId, have: Have) {
+        let (Some(link), Some(store)) = (self.links.get(&conn), self.stores.of(stream)) else {
+            return;
+        };
+        let bytes = Arc::new(AtomicU64::new(0));
+        self.traffic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket, Traffic::Out(bytes.clone()));
+        let feed = Feed {
+            conn: link.shared.conn.clone(),
+            id: conn,
+            ticket,
+            store,
+            uplink: self.uplink.clone(),
+            bytes,
+            have,
+        };
+        let task = self.feeds.spawn(feed.run());
+        self.routes.insert((conn, ticket), Route { task });
+    }
+
+    fn expect(&mut self, conn: ConnId, ticket: TicketId, stream: StreamId) {
+        let (Some(link), Some(store)) = (self.links.get(&conn), self.stores.of(stream)) else {
+            return;
+        };
+        let intake = link.expect(ticket, store);
+        self.traffic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket, Traffic::In(intake));
+    }
+
+    fn forget_traffic(&mut self, ticket: TicketId) {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+    }
+
+    pub(super) fn log(&self, event: &Event, words: &str) {
+        match event {
+            Event::Closed { conn, code } => {
+                info!(conn = conn.0, ?code, reason = words, "connection closed");
+            }
+            Event::BadMedia { conn, stream } => {
+                warn!(conn = conn.0, stream = %stream, reason = words, "peer sent bad media");
+            }
+            Event::Received { conn, message } => {
+                debug!(conn = conn.0, message = message.name(), "received");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One sentence in the log for each thing that a user or an admin would ask about.
+fn announce(change: &Change) {
+    match change {
+        Change::PeerJoined(node) => info!(%node, "peer connected"),
+        Change::PeerLeft(node) => info!(%node, "peer gone"),
+        Change::Stream(stream) => debug!(%stream, "stream record changed"),
+        Change::Parent(stream, node) => info!(%stream, parent = %node, "stream arrives"),
+        Change::ParentLost(stream, node, reason) => {
+            info!(%stream, parent = %node, reason = reason.words(), "parent lost");
+        }
+        Change::NoRoom(stream, reason) => {
+            info!(%stream, reason = reason.words(), "nobody has room for the stream yet");
+        }
+        Change::Promised(ticket, node) => info!(%ticket, child = %node, "ticket promised"),
+        Change::Ended(ticket, node, reason) => {
+            info!(%ticket, child = %node, reason = reason.words(), "ticket ended");
+        }
+        Change::Banned(node, reason) => warn!(%node, reason, "peer is not served for a time"),
+    }
+}

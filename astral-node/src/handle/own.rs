@@ -1,0 +1,257 @@
+//! This node's own streams: made, kept, signed anew, paused, ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use astral_proto::api;
+use astral_proto::ids::{SecretKey, StreamId};
+use astral_proto::overlay::Event;
+use astral_proto::record::{SignedStream, StreamRecord, StreamState};
+use astral_proto::slug::{check_name, slug_of};
+use astral_proto::wire::heartbeat::Supply;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{ApiError, Handle, lock};
+use crate::ingest::SourceState;
+use crate::node::{random_seed, unix_ms};
+use crate::storage::OwnStream;
+use crate::store::StreamStore;
+
+/// A record is signed anew this often: a third of its lease.
+const RENEW: Duration = Duration::from_secs(10);
+/// Changes within this time make one record.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Characters of a stream key: 24 hexadecimal digits are 96 bits.
+const STREAM_KEY_BYTES: usize = 12;
+/// Characters of a description.
+const DESCRIPTION_MAX: usize = astral_proto::limits::DESCRIPTION_CHARS_MAX;
+
+/// A stream that this node publishes.
+pub(super) struct Own {
+    key: Arc<SecretKey>,
+    stream: OwnStream,
+    changed: watch::Sender<()>,
+    end: CancellationToken,
+}
+
+impl Handle {
+    pub(super) fn is_own(&self, id: StreamId) -> bool {
+        lock(&self.inner.state.own).contains_key(&id)
+    }
+
+    /// Takes up the streams that the data folder remembers.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn restore_streams(&self) -> anyhow::Result<()> {
+        for stream in self.inner.storage.streams()? {
+            info!(name = stream.name, "stream is published again");
+            self.start_own(stream);
+        }
+        Ok(())
+    }
+
+    /// Publishes a stream.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`] names, [`ApiError::NameTaken`], [`ApiError::Failed`] storage.
+    pub async fn publish(&self, new: api::NewStream) -> Result<api::Stream, ApiError> {
+        check_name(&new.name).map_err(|error| ApiError::Invalid(error.to_string()))?;
+        let description = new.description.filter(|text| !text.is_empty());
+        if description.as_ref().is_some_and(|text| text.chars().count() > DESCRIPTION_MAX) {
+            let words = format!("a description has at most {DESCRIPTION_MAX} characters");
+            return Err(ApiError::Invalid(words));
+        }
+        let failed = |error: &dyn std::fmt::Display| ApiError::Failed(error.to_string());
+        let seed = random_seed().map_err(|error| failed(&error))?;
+        let secret = random_seed().map_err(|error| failed(&error))?;
+        let stream = OwnStream {
+            seed,
+            name: new.name,
+            description,
+            unlisted: new.unlisted,
+            stream_key: secret[..STREAM_KEY_BYTES].iter().map(|b| format!("{b:02x}")).collect(),
+            started_at_ms: unix_ms(),
+            paused: false,
+            record_seq: 0,
+            marks: Default::default(),
+        };
+        let id = StreamId::of(&SecretKey::from_seed(seed).public());
+        self.check_name_free(&stream, id)?;
+        self.save(stream.clone()).await?;
+        self.start_own(stream);
+        self.stream_by_id(id).await
+    }
+
+    fn check_name_free(&self, stream: &OwnStream, id: StreamId) -> Result<(), ApiError> {
+        let slug = slug_of(&stream.name, id);
+        let taken = lock(&self.inner.state.own).iter().any(|(other, own)| {
+            own.stream.name == stream.name || slug_of(&own.stream.name, *other) == slug
+        });
+        if taken { Err(ApiError::NameTaken(stream.name.clone())) } else { Ok(()) }
+    }
+
+    async fn save(&self, stream: OwnStream) -> Result<(), ApiError> {
+        let storage = self.inner.storage.clone();
+        let saved = tokio::task::spawn_blocking(move || storage.put_stream(&stream)).await;
+        match saved {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ApiError::Failed(error.to_string())),
+            Err(error) => Err(ApiError::Failed(error.to_string())),
+        }
+    }
+
+    fn start_own(&self, stream: OwnStream) {
+        let key = Arc::new(SecretKey::from_seed(stream.seed));
+        let public = key.public();
+        let id = StreamId::of(&public);
+        let store = StreamStore::new(id, public);
+        self.inner.stores.insert(store.clone());
+        self.inner.registry.insert(stream.clone(), store);
+        let own = Own {
+            key,
+            stream,
+            changed: watch::Sender::new(()),
+            end: CancellationToken::new(),
+        };
+        let (changed, end) = (own.changed.subscribe(), own.end.clone());
+        lock(&self.inner.state.own).insert(id, own);
+        let source = self.inner.registry.state(id);
+        self.inner.tasks.spawn(keep_signed(self.clone(), id, source, changed, end));
+    }
+
+    /// Pauses a stream of this node or resumes it.
+    ///
+    /// # Errors
+    /// [`ApiError::NotOwn`], [`ApiError::Failed`].
+    pub async fn set_paused(&self, id: StreamId, paused: bool) -> Result<api::Stream, ApiError> {
+        let stream = {
+            let mut own = lock(&self.inner.state.own);
+            let own = own.get_mut(&id).ok_or(ApiError::NotOwn)?;
+            own.stream.paused = paused;
+            own.stream.clone()
+        };
+        self.inner.registry.set_paused(id, paused);
+        self.save(stream).await?;
+        self.sign(id).await;
+        self.stream_by_id(id).await
+    }
+
+    /// Ends a stream of this node for good.
+    ///
+    /// # Errors
+    /// [`ApiError::NotOwn`], [`ApiError::Failed`].
+    pub async fn unpublish(&self, id: StreamId) -> Result<(), ApiError> {
+        let own = lock(&self.inner.state.own).remove(&id).ok_or(ApiError::NotOwn)?;
+        own.end.cancel();
+        let source = self.inner.registry.state(id).borrow().clone();
+        self.inner.registry.remove(id);
+        let record = own.record(self, id, StreamState::Ended, &source);
+        self.tell(Event::Unpublish { record }).await;
+        let storage = self.inner.storage.clone();
+        match tokio::task::spawn_blocking(move || storage.remove_stream(id)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(ApiError::Failed(error.to_string())),
+            Err(error) => Err(ApiError::Failed(error.to_string())),
+        }
+    }
+
+    /// Where an encoder sends a stream of this node.
+    pub(crate) fn ingest_of(&self, id: StreamId) -> Option<api::Ingest> {
+        let key = lock(&self.inner.state.own).get(&id)?.stream.stream_key.clone();
+        let addresses = &self.inner.addresses;
+        Some(api::Ingest {
+            rtmp_url: addresses.rtmp.map(|rtmp| format!("rtmp://{}/live", reachable(rtmp))),
+            http_url: format!("http://{}/ingest/{key}", reachable(addresses.http)),
+            stream_key: key,
+        })
+    }
+
+    /// Signs a record of what the stream is now, and tells the overlay.
+    async fn sign(&self, id: StreamId) {
+        let source = self.inner.registry.state(id).borrow().clone();
+        let signed = {
+            let mut own = lock(&self.inner.state.own);
+            own.get_mut(&id).map(|own| {
+                let state = own.state(&source);
+                let record = own.record(self, id, state, &source);
+                own.stream.record_seq = record.value().seq;
+                (record, state)
+            })
+        };
+        let Some((record, state)) = signed else { return };
+        let supply = if state == StreamState::Live { Supply::Ok } else { Supply::NoSource };
+        self.tell(Event::Publish { record, supply }).await;
+    }
+}
+
+/// An address as a program on this machine can use it.
+fn reachable(address: std::net::SocketAddr) -> std::net::SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+impl Own {
+    fn state(&self, source: &SourceState) -> StreamState {
+        match (self.stream.paused, source.live) {
+            (true, _) => StreamState::Paused,
+            (false, true) => StreamState::Live,
+            (false, false) => StreamState::Waiting,
+        }
+    }
+
+    fn record(
+        &self,
+        handle: &Handle,
+        id: StreamId,
+        state: StreamState,
+        source: &SourceState,
+    ) -> SignedStream {
+        let stats = handle.inner.stores.of(id).map(|store| store.stats()).unwrap_or_default();
+        let measured = Some(stats.peak_bps.max(source.bitrate_bps)).filter(|bps| *bps > 0);
+        let record = StreamRecord {
+            key: self.key.public(),
+            seq: unix_ms().max(self.stream.record_seq + 1),
+            name: self.stream.name.clone(),
+            description: self.stream.description.clone(),
+            publisher: handle.inner.id,
+            unlisted: self.stream.unlisted.then_some(true),
+            epoch: source.epoch,
+            started_at_ms: self.stream.started_at_ms,
+            state,
+            bitrate_bps: measured,
+            tracks: source.tracks.clone(),
+            viewers: None,
+        };
+        SignedStream::sign(record, &self.key)
+    }
+}
+
+/// Signs the stream's record whenever something changes, and before it expires.
+async fn keep_signed(
+    handle: Handle,
+    id: StreamId,
+    mut source: watch::Receiver<SourceState>,
+    mut changed: watch::Receiver<()>,
+    end: CancellationToken,
+) {
+    loop {
+        handle.sign(id).await;
+        tokio::time::sleep(SETTLE).await;
+        tokio::select! {
+            () = tokio::time::sleep(RENEW) => {}
+            result = source.changed() => if result.is_err() {
+                warn!(stream = %id, "the ingest of the stream has ended");
+                return;
+            },
+            _ = changed.changed() => {}
+            () = end.cancelled() => return,
+            () = handle.inner.shutdown.cancelled() => return,
+        }
+    }
+}

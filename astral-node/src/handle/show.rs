@@ -1,0 +1,273 @@
+//! What the API shows: the overlay's view beside the media plane's counters.
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use astral_proto::api;
+use astral_proto::ids::{StreamId, TicketId};
+use astral_proto::link::ShareLink;
+use astral_proto::overlay::{PeerView, StreamView, TicketView, Time};
+use astral_proto::record::{Address, StreamState, TrackSummary};
+use tokio::time::Instant;
+
+use super::{ApiError, Handle, lock};
+use crate::driver::Traffic;
+use crate::node::own_addresses;
+
+/// Rates are taken over at least this long.
+const RATE_OVER: Duration = Duration::from_millis(800);
+
+/// A ticket's counter at an earlier look.
+#[derive(Clone, Copy)]
+pub(super) struct RateMark {
+    at: Instant,
+    bytes: u64,
+    rate_bps: u64,
+}
+
+/// A moment of the overlay's clock in wall-clock time, as RFC 3339.
+fn rfc3339(now: Time, at: Time) -> String {
+    let wall = SystemTime::now();
+    let moment = if at >= now { wall + at.since(now) } else { wall - now.since(at) };
+    humantime::format_rfc3339_millis(moment).to_string()
+}
+
+fn rfc3339_ms(unix_ms: u64) -> String {
+    // The year 9999 is the last that the format can write.
+    let unix_ms = unix_ms.min(253_402_300_799_000);
+    let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms);
+    humantime::format_rfc3339_millis(moment).to_string()
+}
+
+fn texts(addresses: &[Address]) -> Vec<String> {
+    addresses.iter().map(|address| address.0.to_string()).collect()
+}
+
+impl Handle {
+    /// This node.
+    pub async fn node(&self) -> api::Node {
+        let inner = &self.inner;
+        let children = inner.inbox.inspect(|overlay, _| overlay.children()).await.unwrap_or(0);
+        api::Node {
+            uuid: inner.id,
+            name: inner.config.name.clone().unwrap_or_else(|| inner.id.short()),
+            addresses: texts(&own_addresses(&inner.config, inner.addresses.quic)),
+            role: api::Role::Node,
+            primary_supernode: None,
+            is_self: true,
+            rtt_ms: Some(0.0),
+            upload_limit_bps: inner.uplink.limit(),
+            upload_used_bps: Some(inner.uplink.used_bps()),
+            children,
+            version: inner.ready.version.clone(),
+            last_seen: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            connected: true,
+        }
+    }
+
+    /// Every node that is known, this one included.
+    pub async fn nodes(&self) -> Vec<api::Node> {
+        let others = self.inner.inbox.inspect(|overlay, now| {
+            let peers = overlay.peers_view();
+            peers.into_iter().map(|peer| other_node(now, peer)).collect::<Vec<_>>()
+        });
+        let mut nodes = others.await.unwrap_or_default();
+        nodes.push(self.node().await);
+        nodes
+    }
+
+    /// Every stream that may be listed here.
+    pub async fn streams(&self) -> Vec<api::Stream> {
+        let views = self.inner.inbox.inspect(|overlay, now| {
+            let views = overlay.streams_view(now);
+            with_addresses(overlay, views)
+        });
+        let views = views.await.unwrap_or_default();
+        views.into_iter().map(|(view, at)| self.show_stream(&view, &at)).collect()
+    }
+
+    /// The stream that a slug, full slug, id or share link means.
+    ///
+    /// # Errors
+    /// As [`Handle::resolve`].
+    pub async fn stream(&self, text: &str) -> Result<api::Stream, ApiError> {
+        let id = self.resolve(text).await?;
+        self.stream_by_id(id).await
+    }
+
+    pub(crate) async fn stream_by_id(&self, id: StreamId) -> Result<api::Stream, ApiError> {
+        let looked = async {
+            loop {
+                let view = self.inner.inbox.inspect(move |overlay, now| {
+                    let view = overlay.stream_view(now, id)?;
+                    with_addresses(overlay, vec![view]).pop()
+                });
+                if let Some((view, at)) = view.await.flatten() {
+                    return self.show_stream(&view, &at);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let unknown = || ApiError::Unknown(format!("no stream {id} is known"));
+        tokio::time::timeout(Duration::from_secs(1), looked).await.map_err(|_| unknown())
+    }
+
+    fn show_stream(&self, view: &StreamView, at: &[Address]) -> api::Stream {
+        let record = view.record.value();
+        let id = record.id();
+        let store = self.inner.stores.of(id);
+        let stats = store.map(|store| store.stats()).unwrap_or_default();
+        let at = if view.own {
+            own_addresses(&self.inner.config, self.inner.addresses.quic)
+        } else {
+            at.to_vec()
+        };
+        let intake = view.intake.as_ref();
+        let latency = intake.map_or(Duration::ZERO, |intake| intake.delay);
+        let local = api::Local {
+            receiving: intake.is_some_and(|intake| intake.parent.is_some()),
+            parent: intake.and_then(|intake| intake.parent).map(|(node, _)| node),
+            standby: None,
+            hops: intake
+                .filter(|intake| intake.parent.is_some())
+                .map_or(0, |intake| intake.path.len().saturating_sub(1) as u32),
+            latency_ms: latency.as_micros() as f64 / 1e3,
+            frames_received: stats.frames,
+            frames_lost: stats.lost,
+            switches: intake.map_or(0, |intake| intake.switches),
+        };
+        api::Stream {
+            id,
+            slug: view.slug.clone(),
+            name: record.name.clone(),
+            description: record.description.clone().unwrap_or_default(),
+            unlisted: !record.is_listed(),
+            publisher: record.publisher,
+            share: ShareLink { stream: id, addresses: texts(&at) }.to_string(),
+            state: match record.state {
+                StreamState::Live => api::StreamState::Live,
+                StreamState::Waiting => api::StreamState::Waiting,
+                StreamState::Paused => api::StreamState::Paused,
+                StreamState::Ended => api::StreamState::Ended,
+            },
+            tracks: record.tracks.iter().map(track).collect(),
+            bitrate_bps: match stats.bitrate_bps {
+                0 => record.bitrate_bps.unwrap_or(0),
+                bps => bps,
+            },
+            started_at: rfc3339_ms(record.started_at_ms),
+            viewers: record.viewers.unwrap_or(0).max(view.viewers.into()),
+            epoch: record.epoch,
+            local,
+            ingest: None,
+        }
+    }
+
+    /// Every ticket between this node and others.
+    pub async fn tickets(&self) -> Vec<api::Ticket> {
+        let views = self.inner.inbox.inspect(|overlay, now| {
+            let named = |ticket: &TicketView| {
+                overlay.stream_view(now, ticket.stream).map(|view| view.slug).unwrap_or_default()
+            };
+            let tickets = overlay.tickets_view(now);
+            tickets.into_iter().map(|t| (named(&t), t, now)).collect::<Vec<_>>()
+        });
+        let views = views.await.unwrap_or_default();
+        let known: Vec<TicketId> = views.iter().map(|(_, ticket, _)| ticket.id).collect();
+        lock(&self.inner.state.rates).retain(|id, _| known.contains(id));
+        views.into_iter().map(|(slug, ticket, now)| self.show_ticket(slug, &ticket, now)).collect()
+    }
+
+    /// The ticket under which a stream arrives here.
+    pub(super) async fn intake_ticket(&self, id: StreamId) -> Option<api::Ticket> {
+        let tickets = self.tickets().await;
+        tickets.into_iter().find(|t| t.stream.id == id && t.destination == self.inner.id)
+    }
+
+    fn show_ticket(&self, slug: String, ticket: &TicketView, now: Time) -> api::Ticket {
+        let bytes = self.traffic(ticket.id);
+        api::Ticket {
+            id: ticket.id.to_string(),
+            stream: api::TicketStream { id: ticket.stream, slug },
+            source: ticket.source,
+            destination: ticket.destination,
+            state: api::TicketState::Active,
+            reason: None,
+            hops: ticket.path.len().saturating_sub(1) as u32,
+            path: ticket.path.clone(),
+            created_at: rfc3339(now, ticket.created),
+            expires_at: rfc3339(now, ticket.expires),
+            bytes,
+            bitrate_bps: self.rate(ticket.id, bytes),
+        }
+    }
+
+    fn traffic(&self, id: TicketId) -> u64 {
+        let traffic = self.inner.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        match traffic.get(&id) {
+            Some(Traffic::Out(bytes)) => bytes.load(Ordering::Relaxed),
+            Some(Traffic::In(intake)) => intake.bytes.load(Ordering::Relaxed),
+            None => 0,
+        }
+    }
+
+    /// The rate since the last look that is long enough ago.
+    fn rate(&self, id: TicketId, bytes: u64) -> u64 {
+        let now = Instant::now();
+        let mut rates: std::sync::MutexGuard<'_, HashMap<TicketId, RateMark>> =
+            lock(&self.inner.state.rates);
+        let mark = rates.entry(id).or_insert(RateMark { at: now, bytes, rate_bps: 0 });
+        let over = now - mark.at;
+        if over >= RATE_OVER {
+            let bits = bytes.saturating_sub(mark.bytes) as f64 * 8.0;
+            *mark = RateMark { at: now, bytes, rate_bps: (bits / over.as_secs_f64()) as u64 };
+        }
+        mark.rate_bps
+    }
+}
+
+fn with_addresses(
+    overlay: &astral_proto::overlay::Overlay,
+    views: Vec<StreamView>,
+) -> Vec<(StreamView, Vec<Address>)> {
+    views
+        .into_iter()
+        .map(|view| {
+            let at = overlay.addresses_of(view.record.value().publisher);
+            (view, at)
+        })
+        .collect()
+}
+
+fn other_node(now: Time, peer: PeerView) -> api::Node {
+    api::Node {
+        uuid: peer.node,
+        name: peer.name.unwrap_or_else(|| peer.node.short()),
+        addresses: texts(&peer.addresses),
+        role: api::Role::Node,
+        primary_supernode: None,
+        is_self: false,
+        rtt_ms: peer.rtt.map(|rtt| rtt.as_micros() as f64 / 1e3),
+        upload_limit_bps: None,
+        upload_used_bps: None,
+        children: peer.tickets,
+        version: peer.software.unwrap_or_default(),
+        last_seen: rfc3339(now, peer.seen),
+        connected: peer.rtt.is_some(),
+    }
+}
+
+fn track(track: &TrackSummary) -> api::Track {
+    let kind = if track.sample_rate.is_some() { "audio" } else { "video" };
+    api::Track {
+        id: track.id,
+        kind: kind.into(),
+        codec: track.codec.clone(),
+        width: track.width,
+        height: track.height,
+        sample_rate: track.sample_rate,
+        channels: track.channels,
+    }
+}
