@@ -11,6 +11,8 @@
 pub mod aac;
 mod bits;
 pub mod catalog;
+pub mod file;
+pub mod fmp4;
 pub mod frame;
 pub mod h264;
 pub mod source;
