@@ -67,10 +67,10 @@ fn what_is_muxed_is_demuxed_the_same() {
 fn a_fragment_is_these_very_bytes() {
     let bytes = fragment(&sample().tracks[0], &video()).unwrap();
     let expected: &[&[u8]] = &[
-        b"\0\0\0\x6cmoof\0\0\0\x10mfhd\0\0\0\0\0\x02\0\x05\0\0\0\x54traf",
+        b"\0\0\0\x68moof\0\0\0\x10mfhd\0\0\0\0\0\x02\0\x05\0\0\0\x50traf",
         b"\0\0\0\x14tfhd\0\x02\0\x20\0\0\0\x01\x01\x81\0\0",
         b"\0\0\0\x14tfdt\x01\0\0\0\0\0\x01\0\0\0\0\0",
-        b"\0\0\0\x24trun\x01\0\x0b\x01\0\0\0\x01\0\0\0\x74\0\0\x02\0\0\0\0\x06\xff\xff\xfe\0",
+        b"\0\0\0\x20trun\x01\0\x0b\x01\0\0\0\x01\0\0\0\x70\0\0\x02\0\0\0\0\x06\xff\xff\xfe\0",
         b"\0\0\0\x0emdat\0\0\0\x02\x01b",
     ];
     assert_eq!(bytes, expected.concat());
