@@ -93,7 +93,7 @@ fn catalog(events: &[SourceEvent]) -> Catalog {
 fn frame(order: u32, sample: &Sample, track: &Track) -> Frame {
     let payload = match track.config.kind() {
         TrackKind::Video => sample.data.clone(),
-        TrackKind::Audio => pack_audio(&[sample.data.clone()]),
+        TrackKind::Audio => pack_audio(std::slice::from_ref(&sample.data)),
     };
     Frame {
         track: track.id,
@@ -147,7 +147,13 @@ fn assert_same(name: &str, source: &Path, result: &Path, audio: AudioTimes) {
         };
         assert_eq!(offsets(&source), offsets(&result), "{name} {stream} cts");
         if stream == "a:0" && audio == AudioTimes::FromCodec {
-            assert!(steps(&result).iter().all(|&step| step == 1024), "{name}");
+            // With `empty_moov`, ffmpeg 5.1 writes the first frame too early, before the
+            // first picture's decoding time: a true gap, and the only one.
+            assert!(steps(&result)[0] >= 1024, "{name}");
+            assert!(
+                steps(&result)[1..].iter().all(|&step| step == 1024),
+                "{name}"
+            );
         } else {
             assert_eq!(steps(&source), steps(&result), "{name} {stream} dts");
         }

@@ -338,3 +338,6 @@ fn plan_tables(
     }
     Ok(plan)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,29 @@
 //! Clips made by the real ffmpeg, in a directory that goes away with the test.
 
+#![allow(dead_code, reason = "each test takes what it needs of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
 /// A directory, and the clips in it.
-pub struct Clips {
+pub(crate) struct Clips {
     dir: TempDir,
 }
 
 impl Clips {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// 640x360 H.264 at 30 fps and AAC of 48 kHz, `seconds` long, with further options.
-    pub fn make(&self, name: &str, seconds: u32, options: &[&str]) -> PathBuf {
+    pub(crate) fn make(&self, name: &str, seconds: u32, options: &[&str]) -> PathBuf {
         let path = self.path(name);
         let video = format!("testsrc2=size=640x360:rate=30:duration={seconds}");
         let audio = format!("sine=frequency=440:sample_rate=48000:duration={seconds}");
@@ -36,14 +38,14 @@ impl Clips {
 }
 
 /// ffmpeg that prints errors only; its output must then be empty.
-pub fn ffmpeg() -> Command {
+pub(crate) fn ffmpeg() -> Command {
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-y"]);
     command
 }
 
 /// Runs ffmpeg to its end and gives what it wrote; nothing may be on stderr.
-pub fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| {
         panic!(
             "this test needs ffmpeg with libx264 in PATH ({error}); \
@@ -58,14 +60,14 @@ pub fn run(command: &mut Command) -> Output {
 
 /// A coded packet as ffmpeg sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    pub dts: i64,
-    pub pts: i64,
-    pub hash: String,
+pub(crate) struct Packet {
+    pub(crate) dts: i64,
+    pub(crate) pts: i64,
+    pub(crate) hash: String,
 }
 
 /// Hashes of the coded packets of a stream (`v:0`, `a:0`), edit lists left aside.
-pub fn packets(path: &Path, stream: &str) -> Vec<Packet> {
+pub(crate) fn packets(path: &Path, stream: &str) -> Vec<Packet> {
     let mut command = ffmpeg();
     command
         .args(["-ignore_editlist", "1", "-copyts", "-i"])
