@@ -9,5 +9,6 @@
 //! typed error that says what was wrong and where, and never panics.
 
 pub mod frame;
+pub mod rtmp;
 pub mod source;
 pub mod track;
