@@ -8,7 +8,9 @@
 //! Every parser here reads strangers' bytes: each has a size limit, returns a
 //! typed error that says what was wrong and where, and never panics.
 
+pub mod flv;
 pub mod frame;
 pub mod rtmp;
 pub mod source;
+pub mod timeline;
 pub mod track;
