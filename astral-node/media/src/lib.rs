@@ -11,6 +11,7 @@
 pub mod flv;
 pub mod frame;
 pub mod rtmp;
+pub mod segmenter;
 pub mod source;
 pub mod timeline;
 pub mod track;
