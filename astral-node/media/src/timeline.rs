@@ -25,7 +25,7 @@ pub const FORWARD_MAX_NS: i64 = 10 * SECOND_NS;
 /// Stamps in a row that lie behind, after which the source's clock is not believed.
 pub const REPAIRS_MAX: u32 = 100;
 /// Highest supported number of ticks per second.
-pub const TIMESCALE_MAX: u32 = 10_000_000;
+pub const TIMESCALE_MAX: u32 = crate::catalog::MAX_TIMESCALE;
 /// Where time ends: 146 years, far from any overflow.
 const TIME_MAX_NS: i64 = i64::MAX / 2;
 /// Weight of the average of audio errors: each new one counts 1/32.

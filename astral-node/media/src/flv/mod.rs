@@ -17,9 +17,11 @@ pub use file::FlvFile;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::aac::AacError;
+use crate::h264::H264Error;
 use crate::rtmp::Metadata;
 use crate::source::{Sample, SourceEvent, SourceTrack};
-use crate::track::TrackKind;
+use crate::track::{CodecConfig, TrackKind};
 use codec::{Decoding, Unit};
 use tag::Packet;
 
@@ -42,17 +44,15 @@ pub enum FlvError {
     /// The tag ends within its header.
     #[error("FLV tag is cut short")]
     Truncated,
-    /// The codec's configuration cannot be read.
-    #[error("broken {codec} configuration: {reason}")]
-    Configuration {
-        /// Its codec.
-        codec: &'static str,
-        /// What is wrong.
-        reason: String,
-    },
-    /// An access unit cannot be read. The next one may be whole.
-    #[error("broken H.264 picture: {0}")]
-    Picture(String),
+    /// The H.264 configuration cannot be taken.
+    #[error("broken video configuration: {0}")]
+    VideoConfiguration(H264Error),
+    /// The AAC configuration cannot be taken.
+    #[error("broken audio configuration: {0}")]
+    AudioConfiguration(AacError),
+    /// A picture, or a parameter set within it, cannot be read. The next one may be whole.
+    #[error("broken picture: {0}")]
+    Picture(H264Error),
     /// Not an FLV file, or a header that no writer makes.
     #[error("not an FLV file")]
     NotFlv,
@@ -87,8 +87,10 @@ pub struct FlvDemuxer {
 /// A track whose configuration has come.
 #[derive(Debug)]
 struct Configured {
+    /// The configuration as the encoder sent it.
     record: Bytes,
-    timescale: u32,
+    /// `None` while the parameter sets are still to come, within a picture.
+    timescale: Option<u32>,
     decoding: Decoding,
 }
 
@@ -116,8 +118,12 @@ impl FlvDemuxer {
             TrackKind::Video => tag::video(payload)?,
             TrackKind::Audio => tag::audio(payload)?,
         };
-        out.extend(self.event(kind, dts_ms, packet)?);
-        Ok(())
+        match packet {
+            // The end of a sequence is not the end of the stream: encoders go on after it.
+            Packet::Ignored | Packet::SequenceEnd => Ok(()),
+            Packet::Configuration(record) => self.configure(kind, record, out),
+            Packet::Coded { cts_ms, data } => self.coded(kind, dts_ms, cts_ms, data, out),
+        }
     }
 
     /// Takes the encoder's metadata: the first tell which tracks to expect.
@@ -144,79 +150,78 @@ impl FlvDemuxer {
         unwrapped
     }
 
-    fn event(
-        &mut self,
-        kind: TrackKind,
-        dts_ms: i64,
-        packet: Packet<'_>,
-    ) -> Result<Option<SourceEvent>, FlvError> {
-        match packet {
-            // The end of a sequence is not the end of the stream: encoders go on after it.
-            Packet::Ignored | Packet::SequenceEnd => Ok(None),
-            Packet::Configuration(record) => self.configure(kind, record),
-            Packet::Coded { cts_ms, data } => self.sample(kind, dts_ms, cts_ms, data),
-        }
-    }
-
     fn configure(
         &mut self,
         kind: TrackKind,
         record: &[u8],
-    ) -> Result<Option<SourceEvent>, FlvError> {
-        let (slot, id) = match kind {
-            TrackKind::Video => (&mut self.video, VIDEO_TRACK),
-            TrackKind::Audio => (&mut self.audio, AUDIO_TRACK),
-        };
+        out: &mut Vec<SourceEvent>,
+    ) -> Result<(), FlvError> {
+        let (slot, id) = self.slot(kind);
         let same = slot.as_ref().is_some_and(|last| last.record == record);
         if same || record.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let (config, decoding) = codec::configure(kind, record)?;
-        let timescale = codec::timescale(&config);
-        *slot = Some(Configured {
+        let configured = slot.insert(Configured {
             record: Bytes::copy_from_slice(record),
-            timescale,
+            timescale: None,
             decoding,
         });
-        Ok(Some(SourceEvent::Track(SourceTrack {
-            id,
-            timescale,
-            config,
-        })))
+        out.extend(config.map(|config| configured.announce(id, config)));
+        Ok(())
     }
 
-    fn sample(
-        &self,
+    fn coded(
+        &mut self,
         kind: TrackKind,
         dts_ms: i64,
         cts_ms: i32,
         data: &[u8],
-    ) -> Result<Option<SourceEvent>, FlvError> {
-        let (slot, track) = match kind {
-            TrackKind::Video => (&self.video, VIDEO_TRACK),
-            TrackKind::Audio => (&self.audio, AUDIO_TRACK),
+        out: &mut Vec<SourceEvent>,
+    ) -> Result<(), FlvError> {
+        let (Some(configured), track) = self.slot(kind) else {
+            return Ok(());
         };
-        let Some(configured) = slot else {
-            return Ok(None);
-        };
-        let Some(unit) = configured.decoding.unit(data)? else {
-            return Ok(None);
+        let (changed, unit) = configured.decoding.unit(data)?;
+        out.extend(changed.map(|config| configured.announce(track, config)));
+        let (Some(timescale), Some(unit)) = (configured.timescale, unit) else {
+            return Ok(());
         };
         let Unit {
             data,
             keyframe,
             discardable,
         } = unit;
-        Ok(Some(SourceEvent::Sample(Sample {
+        out.push(SourceEvent::Sample(Sample {
             track,
-            dts: ticks(dts_ms, configured.timescale),
-            // 24 signed bits of milliseconds at 90 kHz fit into 32.
+            dts: ticks(dts_ms, timescale),
+            // 24 signed bits of milliseconds at 90 kHz fit into 32; 0 for sound.
             cts: cts_ms * 90,
             duration: None,
             keyframe,
             discardable,
             data,
-        })))
+        }));
+        Ok(())
+    }
+
+    fn slot(&mut self, kind: TrackKind) -> (&mut Option<Configured>, u32) {
+        match kind {
+            TrackKind::Video => (&mut self.video, VIDEO_TRACK),
+            TrackKind::Audio => (&mut self.audio, AUDIO_TRACK),
+        }
+    }
+}
+
+impl Configured {
+    fn announce(&mut self, id: u32, config: CodecConfig) -> SourceEvent {
+        let timescale = codec::timescale(&config);
+        self.timescale = Some(timescale);
+        SourceEvent::Track(SourceTrack {
+            id,
+            timescale,
+            config,
+        })
     }
 }
 

@@ -150,6 +150,45 @@ fn media_before_their_configuration_are_dropped() {
 }
 
 #[test]
+fn another_parameter_set_within_a_picture_is_a_new_track() {
+    let mut demuxer = configured();
+    let (pps, changed) = (&AVCC[AVCC.len() - 5..], [0x68, 0xcb, 0x83, 0xc9, 0x20]);
+    for (set, tracks) in [(pps, 0), (&changed, 1), (&changed, 0)] {
+        let body = joined(&[&[0x17, 1, 0, 0, 0, 0, 0, 0, 5], set, IDR]);
+        let mut events = push(&mut demuxer, TrackKind::Video, 0, &body).unwrap();
+        assert!(matches!(events.pop(), Some(SourceEvent::Sample(sample)) if sample.data == IDR));
+        assert_eq!(events.len(), tracks);
+        let is_track = |event: &SourceEvent| matches!(event, SourceEvent::Track(_));
+        assert!(events.iter().all(is_track));
+    }
+}
+
+#[test]
+fn parameter_sets_may_come_only_within_pictures() {
+    let mut demuxer = FlvDemuxer::new();
+    let config = joined(&[&[0x17, 0, 0, 0, 0], &AVCC[..5], &[0xe0, 0]]);
+    assert_eq!(push(&mut demuxer, TrackKind::Video, 0, &config), Ok(vec![]));
+    let picture = joined(&[&[0x17, 1, 0, 0, 0], IDR]);
+    assert_eq!(
+        push(&mut demuxer, TrackKind::Video, 0, &picture),
+        Ok(vec![])
+    );
+    let sps = &AVCC[8..AVCC.len() - 8];
+    let sets = joined(&[
+        &[0, 0, 0, sps.len() as u8],
+        sps,
+        &[0, 0, 0, 5],
+        &AVCC[AVCC.len() - 5..],
+    ]);
+    let picture = joined(&[&[0x17, 1, 0, 0, 0], &sets, IDR]);
+    let events = push(&mut demuxer, TrackKind::Video, 0, &picture).unwrap();
+    assert!(matches!(
+        &events[..],
+        [SourceEvent::Track(_), SourceEvent::Sample(_)]
+    ));
+}
+
+#[test]
 fn what_says_nothing_is_ignored() {
     let multichannel = joined(&[&[0x94], b"mp4a", &[1, 2, 3]]);
     for (kind, body) in [

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::pending::pack_audio;
+use crate::frame::pack_audio;
 
 /// Length from which a bundle is complete, in thousandths of a second: two AAC frames at 48 kHz.
 const COMPLETE_MS: i64 = 40;

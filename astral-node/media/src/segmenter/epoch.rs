@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::bundle::Bundle;
 use super::opening::{Held, Plan};
-use super::{AUDIO, Catalog, Options, Segmented, Start, Tracks, VIDEO};
+use super::{AUDIO, Options, Segmented, Start, Tracks, VIDEO};
+use crate::catalog::Catalog;
 use crate::frame::Frame;
 use crate::source::{Sample, SourceTrack};
 use crate::timeline::{Admit, AudioFrame, SECOND_NS, Timeline, ticks_to_ns};
@@ -92,7 +93,7 @@ struct Placed {
 
 /// Samples per channel in a coded frame of this codec; 1 for pictures.
 pub(super) fn samples_per_frame(config: &CodecConfig) -> u32 {
-    super::pending::samples_per_frame(config).unwrap_or(1)
+    config.samples_per_frame().unwrap_or(1)
 }
 
 impl Epoch {

@@ -23,14 +23,12 @@
 mod bundle;
 mod epoch;
 mod opening;
-mod pending;
 
 use std::collections::VecDeque;
 
 use thiserror::Error;
 
-pub use pending::Catalog;
-
+use crate::catalog::Catalog;
 use crate::frame::Frame;
 use crate::source::{Sample, SourceEvent, SourceTrack};
 use crate::timeline::TIMESCALE_MAX;
