@@ -77,7 +77,7 @@ impl FlvError {
 /// signed 32-bit number. Jumps are left to the timeline.
 #[derive(Debug, Default)]
 pub struct FlvDemuxer {
-    /// The last stamp as it came and unwrapped, milliseconds.
+    /// The last coded frame's stamp as it came and unwrapped, milliseconds.
     clock: Option<(u32, i64)>,
     video: Option<Configured>,
     audio: Option<Configured>,
@@ -113,7 +113,6 @@ impl FlvDemuxer {
         payload: &[u8],
         out: &mut Vec<SourceEvent>,
     ) -> Result<(), FlvError> {
-        let dts_ms = self.unwrap(timestamp_ms);
         let packet = match kind {
             TrackKind::Video => tag::video(payload)?,
             TrackKind::Audio => tag::audio(payload)?,
@@ -122,7 +121,11 @@ impl FlvDemuxer {
             // The end of a sequence is not the end of the stream: encoders go on after it.
             Packet::Ignored | Packet::SequenceEnd => Ok(()),
             Packet::Configuration(record) => self.configure(kind, record, out),
-            Packet::Coded { cts_ms, data } => self.coded(kind, dts_ms, cts_ms, data, out),
+            Packet::Coded { cts_ms, data } => {
+                // Configurations come with stamp 0 whatever the media's.
+                let dts_ms = self.unwrap(timestamp_ms);
+                self.coded(kind, dts_ms, cts_ms, data, out)
+            }
         }
     }
 

@@ -265,6 +265,18 @@ fn stamps_are_unwrapped_by_their_difference() {
 }
 
 #[test]
+fn the_stamp_of_a_configuration_does_not_count() {
+    let mut demuxer = configured();
+    let config = joined(&[&[0x17, 0, 0, 0, 0], AVCC]);
+    let sound = |demuxer: &mut FlvDemuxer, ms| {
+        sample(push(demuxer, TrackKind::Audio, ms, &[0xaf, 1, 9]).unwrap()).dts / 48
+    };
+    let before = sound(&mut demuxer, 0x7fff_fff0);
+    push(&mut demuxer, TrackKind::Video, 0, &config).unwrap();
+    assert_eq!(sound(&mut demuxer, 0x8000_0010) - before, 0x20);
+}
+
+#[test]
 fn only_the_first_promise_counts() {
     let (mut demuxer, mut out) = (FlvDemuxer::new(), Vec::new());
     let metadata = Metadata {
