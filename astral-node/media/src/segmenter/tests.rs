@@ -329,6 +329,61 @@ fn sound_is_bundled_to_40_ms_and_never_over_a_cut() {
         .windows(2)
         .all(|pair| pair[0].dts + i64::from(pair[0].duration) == pair[1].dts);
     assert!(joined, "bundles follow each other without a gap");
+    let samples: u32 = sounds.iter().map(|frame| frame.duration).sum();
+    assert_eq!(samples, 141 * 1024, "no sound is lost");
+    // 47 frames of sound come before the first cut: the last one stands alone.
+    let of_group = |group| sounds.iter().filter(move |frame| frame.group == group);
+    assert_eq!(of_group(100).count(), 24);
+    assert_eq!(of_group(100).last().map(|frame| frame.duration), Some(1024));
+}
+
+#[test]
+fn a_bundle_ends_at_a_gap() {
+    let mut run = Run::new();
+    run.push(both_tracks()).push([picture(0, true), sound(0)]);
+    run.push([sound(6000), sound(7024)]).finish();
+    let times: Vec<(i64, u32)> = run
+        .frames(AUDIO)
+        .iter()
+        .map(|frame| (frame.dts - 240_000, frame.duration))
+        .collect();
+    assert_eq!(times, [(0, 1024), (6000, 2048)]);
+}
+
+#[test]
+fn the_position_counts_gathered_sound() {
+    let mut run = Run::new();
+    run.push(both_tracks())
+        .push([picture(0, true), sound(0), sound(1024), sound(2048)]);
+    let position = run.segmenter.position().unwrap();
+    assert_eq!(position.end_ns, 5 * SECOND_NS + 64_000_000);
+    assert_eq!((position.epoch, position.group), (8, 101));
+}
+
+#[test]
+fn an_absurd_duration_does_not_move_the_next_epoch() {
+    let mut run = Run::new();
+    run.push([video_track(64), promise(true, false)]);
+    let SourceEvent::Sample(mut sample) = picture(0, true) else {
+        unreachable!();
+    };
+    sample.duration = Some(u32::MAX);
+    run.push([SourceEvent::Sample(sample)]).finish();
+    let position = run.segmenter.position().unwrap();
+    assert_eq!(position.end_ns, 6 * SECOND_NS);
+}
+
+#[test]
+fn a_jump_among_held_samples_loses_nothing() {
+    let mut run = Run::new();
+    run.push([video_track(64)]);
+    run.push(
+        [(0, true), (40, false), (-5000, true), (-4960, false)].map(|(ms, key)| picture(ms, key)),
+    );
+    assert!(run.out.is_empty());
+    run.push([audio_track(48_000)]).finish();
+    let epochs: Vec<u32> = run.frames(VIDEO).iter().map(|frame| frame.epoch).collect();
+    assert_eq!(epochs, [7, 7, 8, 8]);
 }
 
 #[test]
