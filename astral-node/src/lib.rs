@@ -6,7 +6,7 @@ mod logging;
 mod ready;
 #[allow(dead_code)]
 mod storage;
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod transport;
 #[allow(dead_code)]
 mod uplink;
