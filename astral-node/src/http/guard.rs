@@ -143,13 +143,14 @@ impl Guard {
             return Ok(Admission::Preflight);
         }
         let token = self.token_shown(parts)?;
-        let trusted = token || (site == Site::Own && self.loopback && self.guard_shown(parts));
-        if !trusted && self.is_closed(area) {
+        let near = self.is_near(parts, name);
+        let trusted = token || (site == Site::Own && near && self.guard_shown(parts));
+        if !trusted && self.is_closed(area, near) {
             return Err(Failure::unauthorised(
                 "this node answers only with its token",
             ));
         }
-        let open_pages = self.loopback && !self.require_token;
+        let open_pages = near && !self.require_token;
         Ok(Admission::Go(Access {
             trusted,
             guard_for_page: open_pages || token,
@@ -232,13 +233,26 @@ impl Guard {
         header(parts, GUARD_HEADER).is_some_and(|value| same(&self.guard, value))
     }
 
+    /// Whether the caller is on this machine.
+    ///
+    /// A proxy in front of a loopback listener brings strangers: it shows by the
+    /// public name, or by the fields that proxies add.
+    fn is_near(&self, parts: &Parts, name: &str) -> bool {
+        let proxied = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+        self.loopback
+            && self.hosts.public.as_deref() != Some(name)
+            && !proxied
+                .iter()
+                .any(|field| parts.headers.contains_key(*field))
+    }
+
     /// Whether nothing of this area is answered without the token.
-    fn is_closed(&self, area: Area) -> bool {
+    fn is_closed(&self, area: Area, near: bool) -> bool {
         match area {
             Area::Media | Area::Health | Area::Assets => false,
             Area::Watch { .. } => self.require_token,
-            Area::Ready => !self.loopback,
-            Area::Api => self.require_token || !self.loopback,
+            Area::Ready => !near,
+            Area::Api => self.require_token || !near,
         }
     }
 }

@@ -19,7 +19,7 @@ const RETRY_AFTER_S: &str = "2";
 /// A request that is not fulfilled: its problem, and the headers that go with it.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) problem: Problem,
+    pub(super) problem: Box<Problem>,
     headers: HeaderMap,
 }
 
@@ -31,13 +31,13 @@ impl Failure {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         Self {
-            problem: Problem {
+            problem: Box::new(Problem {
                 kind: "about:blank".to_owned(),
                 title: status.canonical_reason().unwrap_or("Error").to_owned(),
                 status: status.as_u16(),
                 detail: detail.into(),
                 candidates: Vec::new(),
-            },
+            }),
             headers,
         }
     }

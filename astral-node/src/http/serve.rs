@@ -46,7 +46,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection gets for which there is no place.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/problem+json\r\ncontent-length: 123\r\n\
+    content-type: application/problem+json\r\ncontent-length: 120\r\n\
     retry-after: 2\r\nconnection: close\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
     \"detail\":\"all 512 connections of this node are in use\"}";
