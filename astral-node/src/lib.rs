@@ -1,15 +1,22 @@
-//! The Astral node: takes in, forwards and plays live streams, peer to peer.
+//! The Astral node: takes live streams in, forwards and plays them, peer to peer.
+//!
+//! See `ARCHITECTURE.md` beside this crate: planes, code map, invariants.
 
 mod config;
-mod logging;
-#[allow(dead_code)]
+mod driver;
+mod fanout;
+mod handle;
+mod http;
+mod ingest;
+pub mod logging;
+mod node;
 mod ready;
-#[allow(dead_code)]
+pub mod signals;
 mod storage;
-#[allow(dead_code, unused_imports)]
+mod store;
 mod transport;
-#[allow(dead_code)]
 mod uplink;
 
-pub use config::{Config, Congestion, LogFormat, RateError, SupernodeMode, UpstreamLimit};
-pub use logging::init as init_logging;
+pub use config::{Config, Congestion, LogFormat, RateError, UpstreamLimit};
+pub use handle::{ApiError, Handle, Watched};
+pub use node::Node;
