@@ -11,7 +11,9 @@
 pub mod aac;
 mod bits;
 pub mod catalog;
+pub mod file;
 pub mod flv;
+pub mod fmp4;
 pub mod frame;
 pub mod h264;
 pub mod rtmp;

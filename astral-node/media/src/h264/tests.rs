@@ -150,3 +150,9 @@ fn broken_bytes_are_refused_with_words() {
         Err(H264Error::TooManyNalUnits)
     );
 }
+
+/// The parameter sets of another record than [`small`]'s.
+pub(crate) fn interlaced_sets() -> [Bytes; 2] {
+    let config = AvcConfig::parse(&hex(INTERLACED)).unwrap();
+    [config.sps[0].clone(), config.pps[0].clone()]
+}
