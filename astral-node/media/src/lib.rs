@@ -8,6 +8,12 @@
 //! Every parser here reads strangers' bytes: each has a size limit, returns a
 //! typed error that says what was wrong and where, and never panics.
 
+pub mod aac;
+mod bits;
+pub mod catalog;
+pub mod file;
+pub mod fmp4;
 pub mod frame;
+pub mod h264;
 pub mod source;
 pub mod track;
