@@ -3,6 +3,7 @@
 
 mod clip;
 mod meter;
+mod namer;
 mod recipes;
 mod source;
 mod stdin;
@@ -42,6 +43,8 @@ pub(crate) async fn run(session: &Session, publish: &Publish) -> Result<(), Fail
         Some(file) => Some(open(file, publish.repeat).await?),
         None => None,
     };
+    // From here on Ctrl-C ends the stream, too.
+    let stop = signals::stop_token()?;
     let found = create_or_find(session, publish).await?;
     let urls = Urls::of(&session.api, &found.stream);
     let Some(source) = source else {
@@ -56,7 +59,7 @@ pub(crate) async fn run(session: &Session, publish: &Publish) -> Result<(), Fail
         term::line(&format!("watch   {}", urls.page))?;
         term::line(&format!("share   {}", urls.share))?;
     }
-    let sent = send(session, source, found.stream.id).await;
+    let sent = send(session, source, found.stream.id, &stop).await;
     if found.created && !publish.keep {
         unpublish(session, &found.stream).await?;
     }
@@ -137,14 +140,18 @@ async fn own_stream(api: &Api, name: &str) -> Result<Option<StreamId>, Failure> 
 }
 
 /// Sends the source until it ends or Ctrl-C.
-async fn send(session: &Session, mut source: Source, stream: StreamId) -> Result<(), Failure> {
-    let stop = signals::stop_token()?;
+async fn send(
+    session: &Session,
+    mut source: Source,
+    stream: StreamId,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let mut meter = Meter::new(session.global.quiet);
     let mut ingest = NodeIngest::new(session.global.choice(), stream);
-    let end = upload(&mut source, &mut ingest, &mut meter, &stop).await?;
+    let end = upload(&mut source, &mut ingest, &mut meter, stop).await?;
     meter.note(&format!("sent {}", meter.sum()));
     if end == End::Finished {
-        wait(CREDITS, &stop).await;
+        wait(CREDITS, stop).await;
     }
     Ok(())
 }
@@ -199,5 +206,55 @@ impl upload::Ingest for NodeIngest {
         ingest.map(|ingest| ingest.http_url).ok_or_else(|| {
             Failure::other("the node does not say where to send the stream: is the token right?")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake::{Fake, list, node, problem, stream};
+
+    fn named(name: &str) -> Publish {
+        Publish {
+            name: name.to_owned(),
+            file: None,
+            repeat: false,
+            keep: false,
+            description: None,
+            unlisted: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_stream_is_ours_to_end() {
+        let fake = Fake::start(|_| (201, stream("my-show", "x:1"))).await;
+        let session = fake.session(&["--quiet"]);
+        let found = create_or_find(&session, &named("My Show")).await.unwrap();
+        assert!(found.created);
+        let body: serde_json::Value = serde_json::from_slice(&fake.seen()[0].body).unwrap();
+        assert_eq!(body, json!({"name": "My Show", "unlisted": true}));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_there_is_found_by_name_or_slug_and_not_ours_to_end() {
+        for listed in [true, false] {
+            let fake = Fake::start(move |line| match line.split('?').next() {
+                Some("POST /api/v1/streams") => problem(409, "there is one of this name"),
+                Some("GET /api/v1/node") => (200, node()),
+                Some("GET /api/v1/streams") if listed => {
+                    (200, list(&[stream("my-show", "x:1")], None))
+                }
+                Some("GET /api/v1/streams") => (200, list(&[], None)),
+                _ => (200, stream("my-show", "x:1")),
+            })
+            .await;
+            let session = fake.session(&["--quiet"]);
+            let found = create_or_find(&session, &named("my-show")).await.unwrap();
+            assert!(!found.created);
+            let last = fake.seen().pop().unwrap().line;
+            assert_eq!(last, format!("GET /api/v1/streams/{}", crate::fake::STREAM));
+        }
     }
 }

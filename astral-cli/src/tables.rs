@@ -263,7 +263,9 @@ fn print(table: &Table, empty: &str) -> Result<(), Failure> {
         return Ok(());
     }
     for (index, line) in table.lines().enumerate() {
+        // The table pads each column on both sides.
         let line = line.trim_end();
+        let line = line.strip_prefix(' ').unwrap_or(line);
         if index == 0 {
             term::line(&term::styled(Style::Bold, line))?;
         } else {

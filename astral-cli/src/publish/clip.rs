@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use astral_media::catalog::Catalog;
@@ -20,6 +19,7 @@ use astral_media::track::{Track, TrackKind};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::namer::Namer;
 use super::source::Piece;
 use super::timeline::{Rounds, Span, since_zero};
 use crate::failure::Failure;
@@ -28,8 +28,6 @@ use crate::failure::Failure;
 const AHEAD: usize = 96;
 /// Samples looked at before the first is sent, to know each track and its start.
 const LOOKED_AT_MAX: usize = 512;
-/// Without pictures a group is a second long.
-const AUDIO_GROUP: Duration = Duration::from_secs(1);
 
 /// A file under way.
 pub(crate) struct Clip {
@@ -333,56 +331,10 @@ fn check_kind(reader: &mut (impl Read + Seek)) -> anyhow::Result<()> {
     )
 }
 
-/// Names frames as the muxer wants them: groups begin at keyframes.
-struct Namer {
-    pictures: bool,
-    group: Option<u64>,
-    began: Duration,
-    order: u32,
-    indices: Vec<u32>,
-}
-
-struct Name {
-    group: u64,
-    index: u32,
-    order: u32,
-    entry: bool,
-}
-
-impl Namer {
-    fn new(tracks: usize, pictures: bool) -> Self {
-        Self {
-            pictures,
-            group: None,
-            began: Duration::ZERO,
-            order: 0,
-            indices: vec![0; tracks],
-        }
-    }
-
-    fn name(&mut self, track: usize, picture_key: bool, at: Duration) -> Name {
-        let audio_due = !self.pictures && at.saturating_sub(self.began) >= AUDIO_GROUP;
-        let entry = picture_key || audio_due || (!self.pictures && self.group.is_none());
-        if entry || self.group.is_none() {
-            self.group = Some(self.group.map_or(0, |group| group + 1));
-            self.began = at;
-            self.order = 0;
-            self.indices.fill(0);
-        }
-        let name = Name {
-            group: self.group.unwrap_or(0),
-            index: self.indices[track],
-            order: self.order,
-            entry,
-        };
-        self.indices[track] += 1;
-        self.order += 1;
-        name
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use astral_media::fmp4::Demuxer;
 
     use super::*;

@@ -76,7 +76,11 @@ pub(crate) async fn upload(
     loop {
         let begun = Instant::now();
         let attempt = async {
-            match ingest.url().await {
+            let url = tokio::select! {
+                () = stop.cancelled() => return Ok(Outcome::Done(End::Stopped)),
+                url = ingest.url() => url,
+            };
+            match url {
                 Ok(url) => connection(&url, source, meter, stop).await,
                 Err(Failure::Unreachable(why)) => Ok(Outcome::Broken(why)),
                 Err(failure) => Err(failure),
@@ -189,7 +193,11 @@ async fn feed(
     let mut bytes = source.head();
     loop {
         let size = bytes.len();
-        match timeout(SEND_TIMEOUT, out.send(bytes)).await {
+        let taken = tokio::select! {
+            () = stop.cancelled() => return Ok(Fed::Ended(End::Stopped)),
+            taken = timeout(SEND_TIMEOUT, out.send(bytes)) => taken,
+        };
+        match taken {
             Ok(Ok(())) => meter.sent(size),
             Ok(Err(_)) => return Ok(Fed::Closed),
             Err(_) => return Ok(Fed::Stalled),
