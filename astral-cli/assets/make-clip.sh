@@ -6,10 +6,10 @@
 # exactly 750 AAC frames, the sky scrolls a whole number of times, and every
 # tone and swell has a whole number of periods.
 #
-# Needs ffmpeg with libx264 and drawtext.   Usage: ./make-clip.sh [FONT.ttf]
+# Needs ffmpeg with libx264 and drawtext, and the font DejaVu Sans.  Usage: ./make-clip.sh [FONT.ttf]
 set -eu
 cd "$(dirname "$0")"
-font=${1:-/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf}
+font=${1:-$(fc-match -f '%{file}' 'DejaVu Sans')}
 seconds=16
 frames=$((seconds * 30))
 
