@@ -33,6 +33,8 @@ const QUEUE_BYTES_MAX = 48 << 20;
 const APPEND_BYTES_MAX = 1 << 20;
 /** A piece this far behind what was received belongs to a timeline that began anew. Seconds. */
 const REWIND_S = 30;
+/** The same when the node says that its newest frame is this far behind; a change of source costs less. Seconds. */
+const REWIND_EDGE_S = 4;
 
 const EVENTS_MAX = 500;
 const ERRORS_MAX = 50;
@@ -469,6 +471,7 @@ class Player {
     note('open');
     if (this.everOpened) this.count.reconnects++;
     this.everOpened = true;
+    this.edgeMs = null;
   }
 
   lost(reason) {
@@ -550,7 +553,7 @@ class Player {
     if (!this.initBytes) return; // left over from before a rebuild, or the node forgot the init segment
     const parts = this.read(bytes);
     if (parts.length > 0 && parts.every((part) => this.held(part))) {
-      if (parts.some((part) => part.end < this.received.get(part.id) - REWIND_S)) this.rebuild('the timeline began anew');
+      if (parts.some((part) => this.rewound(part))) this.rebuild('the timeline began anew');
       else this.count.skipped++;
       return;
     }
@@ -572,6 +575,12 @@ class Player {
   /** Received before: a node that goes on from `from_ms` starts at the beginning of that group. */
   held(part) {
     return part.end <= (this.received.get(part.id) ?? -Infinity) + 0.002;
+  }
+
+  /** The node's newest frame is older than what was received, so this is not a repetition. */
+  rewound(part) {
+    const received = this.received.get(part.id);
+    return part.end < received - REWIND_S || (this.edgeMs !== null && this.edgeMs / 1000 < received - REWIND_EDGE_S);
   }
 
   take(part) {
@@ -878,7 +887,10 @@ class Player {
     on('playing', () => this.playing());
     on('waiting', () => this.waiting());
     on('seeked', () => note('seeked', video.currentTime));
-    on('pause', () => note('pause', { wanted: !this.wantPlay }));
+    on('pause', () => {
+      note('pause', { wanted: !this.wantPlay });
+      this.lastPresented = null;
+    });
     on('resize', () => note('resize', { width: video.videoWidth, height: video.videoHeight }));
     on('error', () => video.error && this.rebuild(`media error ${video.error.code}: ${video.error.message}`));
     document.addEventListener('visibilitychange', () => this.visibility());
@@ -1055,17 +1067,18 @@ function render() {
   const away = badge(stats);
   put('badge-text', away);
   $('badge').classList.toggle('on', away !== '');
-  stage.classList.toggle('paused', !player.wantPlay);
+  const still = !player.wantPlay || player.state === 'idle';
+  stage.classList.toggle('paused', still);
   stage.classList.toggle('muted', video.muted);
   $('unmute').hidden = !video.muted || !player.started || (over !== null && over.kind !== 'spin');
-  $('play').setAttribute('aria-label', player.wantPlay ? 'Pause' : 'Play');
+  $('play').setAttribute('aria-label', still ? 'Play' : 'Pause');
   $('mute').setAttribute('aria-label', video.muted ? 'Unmute' : 'Mute');
 
   const late = stats.latencyMs !== null && stats.latencyMs - (local?.latency_ms ?? 0) > TARGET_S * 1000 + 1000;
   const pill = stats.streamState ?? 'unknown';
   $('pill').dataset.state = pill;
   put('pill', STATES[pill] ?? 'Looking…');
-  $('live').classList.toggle('late', late);
+  $('live').classList.toggle('late', late || !stats.connected || stats.streamState !== 'live');
   $('live').disabled = !late;
 
   if (stream) {
