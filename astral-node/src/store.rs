@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use astral_media::catalog::Catalog;
 use astral_media::frame::Frame;
+use astral_proto::record::StreamState;
 
 /// Where a reader starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) enum LiveEvent {
         from: u32,
         count: u32,
     },
-    Ended,
+    State(StreamState),
 }
 
 /// Newest position.

@@ -16,7 +16,9 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     #[expect(clippy::unused_async, reason = "stands in for one that waits")]
-    pub(crate) async fn acquire(&self, _: Class, _child: u64, _group: u64, bytes: usize) {
+    pub(crate) async fn acquire(&self, _: Class, _child: u64, _group: u64, _bytes: usize) {}
+
+    pub(crate) fn on_sent_elsewhere(&self, bytes: usize) {
         self.charged.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
