@@ -9,7 +9,7 @@ use astral_proto::record::StreamState;
 use bytes::Bytes;
 use tracing::debug;
 
-use crate::handle::{Live, ReaderGuard};
+use crate::node::{Live, ReaderGuard};
 use crate::store::{LiveEvent, LiveReader};
 
 /// What a player gets next.
@@ -66,8 +66,9 @@ impl Feed {
                 LiveEvent::Frame(frame) => self.push(&frame),
                 LiveEvent::Lost { track, .. } => self.lost(track),
                 LiveEvent::State(StreamState::Ended) => return None,
-                // Waiting and paused are told by the stream's object.
-                LiveEvent::State(_) => {}
+                LiveEvent::State(
+                    StreamState::Live | StreamState::Waiting | StreamState::Paused,
+                ) => {}
             }
         }
     }
