@@ -195,7 +195,10 @@ async fn flooding_connections_stay_within_the_limit_and_use_it() {
         average * 100 >= LIMIT_BPS * 90,
         "{average} bit/s on average"
     );
-    assert!(used * 100 >= LIMIT_BPS * 90 && used <= LIMIT_BPS, "{used}");
+    assert!(
+        used * 100 >= LIMIT_BPS * 90 && used <= LIMIT_BPS * 102 / 100,
+        "{used}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
