@@ -51,7 +51,7 @@ fn read_file(path: &Path) -> Vec<SourceEvent> {
 fn tracks(events: &[SourceEvent]) -> Vec<&SourceTrack> {
     let tracks = events.iter().filter_map(|event| match event {
         SourceEvent::Track(track) => Some(track),
-        SourceEvent::Sample(_) | SourceEvent::End => None,
+        SourceEvent::Sample(_) | SourceEvent::Promised { .. } | SourceEvent::End => None,
     });
     tracks.collect()
 }
@@ -59,7 +59,7 @@ fn tracks(events: &[SourceEvent]) -> Vec<&SourceTrack> {
 fn samples(events: &[SourceEvent]) -> Vec<&Sample> {
     let samples = events.iter().filter_map(|event| match event {
         SourceEvent::Sample(sample) => Some(sample),
-        SourceEvent::Track(_) | SourceEvent::End => None,
+        SourceEvent::Track(_) | SourceEvent::Promised { .. } | SourceEvent::End => None,
     });
     samples.collect()
 }

@@ -64,6 +64,18 @@ fn mutations() -> impl Strategy<Value = Vec<(usize, u8)>> {
     vec((place, any::<u8>()), 1..12)
 }
 
+/// Where the size fields of boxes, and the first fields after their names, stand.
+fn fields(bytes: &[u8]) -> Vec<usize> {
+    let names = "ftyp moov mvhd trak tkhd mdia mdhd minf stbl stsd avc1 avcC mp4a esds stts ctts \
+                 stsc stsz stco mvex trex edts elst moof mfhd traf tfhd tfdt trun mdat mfra";
+    let names: Vec<_> = names.split_whitespace().map(str::as_bytes).collect();
+    let at_name = |at: &usize| names.contains(&&bytes[*at..*at + 4]);
+    let found = (4..bytes.len().saturating_sub(24)).filter(at_name);
+    found
+        .flat_map(|at| [at - 4, at + 4, at + 8, at + 12, at + 16])
+        .collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -92,6 +104,26 @@ proptest! {
         }
         let whole = demux(std::iter::once(bytes.as_slice()));
         prop_assert_eq!(demux(cut(&bytes, &sizes)), whole);
+        read_file(&bytes);
+    }
+
+    #[test]
+    fn bad_sizes_and_counts_do_no_harm(
+        clip in 0usize..3,
+        changes in vec((any::<prop::sample::Index>(), prop_oneof![
+            prop::sample::select(vec![0, 1, 2, 7, 8, 9, 0x7fff_ffff, 0x8000_0000, u32::MAX]),
+            any::<u32>(),
+            0u32..5_000,
+        ]), 1..4),
+    ) {
+        let mut bytes = CLIPS[clip].clone();
+        let fields = fields(&bytes);
+        for (place, value) in changes {
+            let at = fields[place.index(fields.len())];
+            bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        }
+        let whole = demux(std::iter::once(bytes.as_slice()));
+        prop_assert_eq!(demux(cut(&bytes, &[977])), whole);
         read_file(&bytes);
     }
 

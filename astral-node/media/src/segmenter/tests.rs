@@ -334,7 +334,10 @@ fn sound_is_bundled_to_40_ms_and_never_over_a_cut() {
     // 47 frames of sound come before the first cut: the last one stands alone.
     let of_group = |group| sounds.iter().filter(move |frame| frame.group == group);
     assert_eq!(of_group(100).count(), 24);
-    assert_eq!(of_group(100).last().map(|frame| frame.duration), Some(1024));
+    assert_eq!(
+        of_group(100).next_back().map(|frame| frame.duration),
+        Some(1024)
+    );
 }
 
 #[test]

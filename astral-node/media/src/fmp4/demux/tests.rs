@@ -70,7 +70,7 @@ fn samples(bytes: &[u8]) -> Vec<Sample> {
     result.unwrap();
     let samples = events.into_iter().filter_map(|event| match event {
         SourceEvent::Sample(sample) => Some(sample),
-        SourceEvent::Track(_) | SourceEvent::End => None,
+        SourceEvent::Track(_) | SourceEvent::Promised { .. } | SourceEvent::End => None,
     });
     samples.collect()
 }
@@ -155,7 +155,7 @@ fn a_moov_in_mid_stream_announces_what_changed_only() {
         .map(|event| match event {
             SourceEvent::Track(track) => (track.id, i64::from(track.timescale)),
             SourceEvent::Sample(sample) => (0, sample.dts),
-            SourceEvent::End => (9, 9),
+            SourceEvent::Promised { .. } | SourceEvent::End => (9, 9),
         })
         .collect();
     let start = [(1, 15_360), (2, 48_000), (0, 0), (0, 512)];

@@ -55,7 +55,7 @@ fn what_is_muxed_is_demuxed_the_same() {
         .iter()
         .filter_map(|event| match event {
             SourceEvent::Sample(Sample { dts, cts, data, .. }) => Some((*dts, *cts, data.len())),
-            SourceEvent::Track(_) | SourceEvent::End => None,
+            SourceEvent::Track(_) | SourceEvent::Promised { .. } | SourceEvent::End => None,
         })
         .collect();
     let expected = [(1 << 40, -512, 6), (4096, 0, 3), (5120, 0, 7), (6144, 0, 1)];
