@@ -1,6 +1,8 @@
 //! The Astral node: takes in, forwards and plays live streams, peer to peer.
 
 mod config;
+#[allow(dead_code, unused_imports)]
+mod ingest;
 mod logging;
 #[allow(dead_code)]
 mod ready;
