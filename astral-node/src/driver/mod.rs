@@ -251,7 +251,11 @@ impl Driver {
     }
 
     fn handle(&mut self, event: Event) {
-        let closed = if let Event::Closed { conn, .. } = &event { Some(*conn) } else { None };
+        let closed = if let Event::Closed { conn, .. } = &event {
+            Some(*conn)
+        } else {
+            None
+        };
         let now = self.now();
         let actions = self.overlay.handle(now, event);
         self.apply(actions);

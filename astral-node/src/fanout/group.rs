@@ -44,7 +44,13 @@ pub(super) async fn send(route: Arc<Route>, group: Arc<Group>, from: (u32, u32),
         Ok(false) => {
             let (track, number) = (group.track, group.group);
             let late = sender.age().as_millis() as u64;
-            debug!(conn = route.id.0, track, group = number, late, "rest of a group left out");
+            debug!(
+                conn = route.id.0,
+                track,
+                group = number,
+                late,
+                "rest of a group left out"
+            );
             let _ = stream.reset((CloseCode::Late as u32).into());
         }
         // Stopped by the child, or the connection is gone.
