@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use astral_media::flv::FlvDemuxer;
 use astral_media::rtmp::{self, Event, Limits, RtmpError};
-use astral_media::source::SourceEvent;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
