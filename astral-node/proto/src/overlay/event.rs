@@ -132,7 +132,8 @@ pub enum Event {
     Publish {
         /// Its record.
         record: SignedStream,
-        /// Whether frames come in from the encoder.
+        /// Whether frames come in from the encoder, for a stream that is new;
+        /// later on `Supply` says so.
         supply: Supply,
     },
     /// A stream of this node is over.

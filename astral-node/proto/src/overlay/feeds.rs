@@ -31,7 +31,7 @@ impl Overlay {
     pub(super) fn publish(&mut self, now: Time, record: SignedStream, supply: Supply) {
         let id = record.value().id();
         let stream = self.streams.entry(id).or_insert_with(|| Stream::new(now));
-        stream.own = Some(supply);
+        stream.own.get_or_insert(supply);
         self.learn(now, None, record);
     }
 
