@@ -173,6 +173,11 @@ impl Player {
             check(plays && stats.total_frames > 5, format!("{stats:?}"))
         })
         .await;
+        self.reads_frames().await;
+    }
+
+    /// Begins to read frame numbers and to note events of the element `video`.
+    pub async fn reads_frames(&mut self) {
         let _: bool = self.browser.evaluate(READ_FRAMES).await;
     }
 

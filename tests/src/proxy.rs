@@ -1,6 +1,7 @@
 //! A UDP proxy that counts: what a node sends, to the byte and the millisecond.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -61,14 +62,17 @@ async fn serve(door: Arc<UdpSocket>, node: SocketAddr, sent: Arc<Mutex<Vec<(Inst
         let Ok((len, caller)) = door.recv_from(&mut datagram).await else {
             continue;
         };
-        if !callers.contains_key(&caller) {
-            let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-            socket.connect(node).await.expect("loopback");
-            let socket = Arc::new(socket);
-            callers.insert(caller, socket.clone());
-            ways_back.spawn(back(socket, door.clone(), caller, sent.clone()));
-        }
-        let _ = callers[&caller].send(&datagram[..len]).await;
+        let way = match callers.entry(caller) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+                socket.connect(node).await.expect("loopback");
+                let socket = Arc::new(socket);
+                ways_back.spawn(back(socket.clone(), door.clone(), caller, sent.clone()));
+                new.insert(socket)
+            }
+        };
+        let _ = way.send(&datagram[..len]).await;
     }
 }
 
