@@ -182,7 +182,17 @@ impl Encoder {
 
     /// The same to any address.
     pub fn rtmp_to(clip: Clip, url: &str) -> Self {
-        Self::start(clip, &["-f", "flv", url])
+        Self::start(clip, &["-re"], &["-f", "flv", url])
+    }
+
+    /// Sends a clip by RTMP as fast as it is taken.
+    pub fn rtmp_at_once(clip: Clip, ingest: &Ingest) -> Self {
+        let url = ingest.rtmp_url.as_ref().expect("RTMP is on");
+        Self::start(
+            clip,
+            &[],
+            &["-f", "flv", &format!("{url}/{}", ingest.stream_key)],
+        )
     }
 
     /// Sends a clip as fragmented MP4 by HTTP `PUT` in real time.
@@ -196,10 +206,10 @@ impl Encoder {
             "200000",
         ];
         let form = form.into_iter().chain(["-method", "PUT", &ingest.http_url]);
-        Self::start(clip, &form.collect::<Vec<_>>())
+        Self::start(clip, &["-re"], &form.collect::<Vec<_>>())
     }
 
-    fn start(clip: Clip, output: &[&str]) -> Self {
+    fn start(clip: Clip, pace: &[&str], output: &[&str]) -> Self {
         let log = NamedTempFile::new().expect("a log file");
         let stderr = log.reopen().expect("the log file");
         let mut command = ffmpeg();
@@ -271,27 +281,27 @@ pub fn packets(file: &Path, track: &str) -> Vec<String> {
 
 /// Where `received` begins in `sent`; panics unless it is all of it from there to the end.
 pub fn assert_tail(what: &str, sent: &[String], received: &[String]) -> usize {
-    let missing = sent.len().checked_sub(received.len());
-    let start = missing.unwrap_or_else(|| {
-        panic!(
-            "{what}: {} packets came, {} were sent",
-            received.len(),
-            sent.len()
-        )
-    });
     assert!(!received.is_empty(), "{what}: nothing came");
-    let differ = sent[start..]
-        .iter()
-        .zip(received)
-        .position(|(sent, came)| sent != came);
-    if let Some(at) = differ {
-        let place = sent.iter().position(|hash| *hash == received[at]);
-        panic!(
-            "{what}: {} of {} packets came; packet {at} of them should be number {}, and is {place:?}",
-            received.len(),
-            sent.len(),
-            start + at
-        );
+    let missing = sent.len().checked_sub(received.len());
+    if let Some(start) = missing.filter(|start| sent[*start..] == *received) {
+        return start;
     }
-    start
+    let (sent_len, came_len) = (sent.len(), received.len());
+    let start = sent.iter().position(|hash| *hash == received[0]);
+    let start = start.unwrap_or_else(|| panic!("{what}: the first packet was never sent"));
+    let pairs = sent[start..].iter().zip(received);
+    let same = pairs.take_while(|(sent, came)| sent == came).count();
+    let next = received
+        .get(same)
+        .map(|came| sent.iter().position(|hash| hash == came));
+    panic!(
+        "{what}: {came_len} of {sent_len} packets came; they are those from number {start} on, but \
+         in the place of number {} there is {}",
+        start + same,
+        match next {
+            None => "nothing more".to_owned(),
+            Some(None) => "one that was never sent".to_owned(),
+            Some(Some(number)) => format!("number {number}"),
+        }
+    );
 }

@@ -1,16 +1,17 @@
 //! The harness notices what it is there to notice.
 
+use std::net::SocketAddr;
 use std::panic::catch_unwind;
 
-use astral_tests::cdp::Browser;
 use astral_tests::ffmpeg::{Clip, assert_tail, packets};
 use astral_tests::places::scratch;
-use astral_tests::player::Seen;
+use astral_tests::player::{Player, Seen};
 use astral_tests::proxy::CountingProxy;
 use astral_tests::turn;
 use astral_tests::wait::{check, s, until};
 use serde_json::json;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 
 #[test]
 fn one_lost_doubled_or_foreign_packet_is_noticed() {
@@ -75,13 +76,9 @@ async fn the_proxy_counts_what_the_node_behind_it_sends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_browser_plays_a_clip_and_its_frame_numbers_can_be_read() {
     let _turn = turn::alone().await;
-    let clip = Clip::hd(12).path();
-    let mut browser = Browser::start().await;
-    browser.go(&format!("file://{}", clip.display())).await;
-    let _: bool = browser
-        .evaluate("document.querySelector('video').id = 'video', document.querySelector('video').loop = false, true")
-        .await;
-    let mut player = astral_tests::player::Player { browser };
+    let clip = std::fs::read(Clip::hd(12).path()).expect("the clip");
+    let site = serve(clip).await;
+    let mut player = Player::open(&format!("http://{site}/")).await;
     player.reads_frames().await;
     let _: bool = player
         .browser
@@ -105,4 +102,28 @@ async fn the_browser_plays_a_clip_and_its_frame_numbers_can_be_read() {
         .browser
         .screenshot(&scratch().join("harness.png"))
         .await;
+}
+
+/// A site of one page with one clip.
+async fn serve(clip: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let page = b"<!doctype html><video id=video muted src=/clip.mp4></video>";
+        loop {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let mut head = [0; 4096];
+            let len = socket.read(&mut head).await.unwrap_or(0);
+            let (kind, body) = match head[..len].starts_with(b"GET /clip.mp4 ") {
+                true => ("video/mp4", &clip[..]),
+                false => ("text/html", &page[..]),
+            };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = socket.write_all(&[head.as_bytes(), body].concat()).await;
+        }
+    });
+    address
 }

@@ -146,6 +146,40 @@ async fn no_second_sends_more_than_the_upload_limit() {
     assert_eq!(local.frames_lost, 0, "{local:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_from_the_encoder_does_not_break_the_upload_limit() {
+    let _turn = turn::alone().await;
+    let (clip, limit) = clip_and_limit();
+    let publisher = Launch::new("publisher").limit(limit).start().await;
+    let (stream, ingest) = publisher.api.publish("Burst").await;
+    let proxy = CountingProxy::before(&publisher.ready.quic).await;
+    let encoder = Encoder::rtmp(clip, &ingest);
+    live(&publisher, &stream.slug).await;
+    let first = Launch::new("first")
+        .option("--peer", proxy.address)
+        .start()
+        .await;
+    join(&first, &stream).await;
+    flows(&first, &stream).await;
+    drop(encoder);
+    // A minute's worth at once, as after a stall of the encoder's network.
+    let _burst = Encoder::rtmp_at_once(clip, &ingest);
+    sleep(s(10)).await;
+
+    let windows = proxy.windows(s(1), s(10));
+    let most = windows
+        .iter()
+        .map(|bytes| *bytes as u64 * 8)
+        .max()
+        .expect("windows");
+    println!("limit {limit} bit/s; most in a window of 1 s during the burst: {most}");
+    assert!(most > limit / 2, "the stream goes through the proxy");
+    assert!(
+        most * 100 <= limit * 102,
+        "{most} bit/s left within one second"
+    );
+}
+
 /// Waits until the encoder's rate is known, so that the room is judged by it.
 async fn live(publisher: &astral_tests::process::Node, slug: &str) {
     until("the encoder", s(20), async || {
