@@ -31,10 +31,19 @@ pub(super) async fn take(
     Path(key): Path<String>,
     body: Body,
 ) -> Result<StatusCode, Failure> {
-    let pieces = pieces(body);
-    let outcome = tokio::select! {
-        outcome = http::body(app.handle.registry(), &key, caller.peer, pieces) => outcome,
-        () = app.stop.cancelled() => return Err(Failure::not_now("the node is stopping")),
+    // In a task of its own: an encoder such as ffmpeg closes its connection right behind
+    // the end of the body, and this future goes with the connection; its last frames must not.
+    let (node, peer) = (Arc::clone(&app), caller.peer);
+    let taking = app.tasks.spawn(async move {
+        tokio::select! {
+            outcome = http::body(node.handle.registry(), &key, peer, pieces(body)) => Some(outcome),
+            () = node.stop.cancelled() => None,
+        }
+    });
+    let outcome = match taking.await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => return Err(Failure::not_now("the node is stopping")),
+        Err(error) => return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     };
     let Err(error) = outcome else {
         return Ok(StatusCode::NO_CONTENT);
