@@ -43,7 +43,12 @@ pub(super) async fn take(
     let outcome = match taking.await {
         Ok(Some(outcome)) => outcome,
         Ok(None) => return Err(Failure::not_now("the node is stopping")),
-        Err(error) => return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        Err(error) => {
+            return Err(Failure::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                error.to_string(),
+            ));
+        }
     };
     let Err(error) = outcome else {
         return Ok(StatusCode::NO_CONTENT);
