@@ -1,1 +1,22 @@
-//! placeholder
+//! The Astral node: takes live streams in, forwards and plays them, peer to peer.
+//!
+//! See `ARCHITECTURE.md` beside this crate: planes, code map, invariants.
+
+mod config;
+mod driver;
+mod fanout;
+mod handle;
+mod http;
+mod ingest;
+pub mod logging;
+mod node;
+mod ready;
+pub mod signals;
+mod storage;
+mod store;
+mod transport;
+mod uplink;
+
+pub use config::{Config, Congestion, LogFormat, RateError, UpstreamLimit};
+pub use handle::{ApiError, Handle, Watched};
+pub use node::Node;

@@ -8,6 +8,16 @@
 //! Every parser here reads strangers' bytes: each has a size limit, returns a
 //! typed error that says what was wrong and where, and never panics.
 
+pub mod aac;
+mod bits;
+pub mod catalog;
+pub mod file;
+pub mod flv;
+pub mod fmp4;
 pub mod frame;
+pub mod h264;
+pub mod rtmp;
+pub mod segmenter;
 pub mod source;
+pub mod timeline;
 pub mod track;

@@ -42,6 +42,14 @@ pub enum SourceEvent {
     Track(SourceTrack),
     /// One coded frame.
     Sample(Sample),
+    /// Which kinds of track the source says it will send (`onMetaData`): a hint for
+    /// how long to wait for a track, sent at most once.
+    Promised {
+        /// Video will come.
+        video: bool,
+        /// Audio will come.
+        audio: bool,
+    },
     /// The source said that it is over (RTMP `FCUnpublish`, end of a PUT).
     End,
 }

@@ -1,0 +1,337 @@
+use std::process::Command;
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+/// Names the option whose value the child process below is to print.
+const KEY: &str = "TEST_CONFIG_KEY";
+/// The arguments of that child, one a line.
+const ARGUMENTS: &str = "TEST_CONFIG_ARGUMENTS";
+
+/// One option: its key, and a value for each layer, as the layer writes it.
+struct Case {
+    key: &'static str,
+    flag: &'static str,
+    env: &'static str,
+    file: &'static str,
+    /// How the file's, environment's and flag's values show in [`value`].
+    shown: [&'static str; 3],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        key: "uuid",
+        flag: "33333333-0000-8000-8000-000000000000",
+        env: "22222222-0000-8000-8000-000000000000",
+        file: "'11111111-0000-8000-8000-000000000000'",
+        shown: ["Some(11111111)", "Some(22222222)", "Some(33333333)"],
+    },
+    Case {
+        key: "upstream-limit",
+        flag: "3mbit",
+        env: "2mbit",
+        file: "1000000",
+        shown: ["Bps(1000000)", "Bps(2000000)", "Bps(3000000)"],
+    },
+    Case {
+        key: "http",
+        flag: "127.0.0.1:3",
+        env: "127.0.0.1:2",
+        file: "'127.0.0.1:1'",
+        shown: ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"],
+    },
+    Case {
+        key: "quic",
+        flag: "[::]:3",
+        env: "[::]:2",
+        file: "'[::]:1'",
+        shown: ["Some([::]:1)", "Some([::]:2)", "Some([::]:3)"],
+    },
+    Case {
+        key: "rtmp",
+        flag: "127.0.0.1:3",
+        env: "off",
+        file: "'127.0.0.1:1'",
+        shown: [
+            "Some(127.0.0.1:1) true",
+            "None true",
+            "Some(127.0.0.1:3) true",
+        ],
+    },
+    Case {
+        key: "peer",
+        flag: "c:3",
+        env: "b:2 b:22",
+        file: "['a:1', 'a:11']",
+        shown: ["a:1 a:11", "b:2 b:22", "c:3"],
+    },
+    Case {
+        key: "advertise",
+        flag: "c:3",
+        env: "b:2 b:22",
+        file: "['a:1']",
+        shown: ["a:1", "b:2 b:22", "c:3"],
+    },
+    Case {
+        key: "allow-origin",
+        flag: "https://c",
+        env: "https://b http://b:2",
+        file: "['https://A']",
+        shown: ["https://a", "https://b http://b:2", "https://c"],
+    },
+    Case {
+        key: "public-http",
+        flag: "https://c/",
+        env: "https://b",
+        file: "'https://a/x'",
+        shown: [
+            "Some(\"https://a/x\")",
+            "Some(\"https://b\")",
+            "Some(\"https://c\")",
+        ],
+    },
+    Case {
+        key: "data-dir",
+        flag: "/c",
+        env: "/b",
+        file: "'/a'",
+        shown: ["\"/a\"", "\"/b\"", "\"/c\""],
+    },
+    Case {
+        key: "ready-file",
+        flag: "/c",
+        env: "/b",
+        file: "'/a'",
+        shown: ["Some(\"/a\")", "Some(\"/b\")", "Some(\"/c\")"],
+    },
+    Case {
+        key: "name",
+        flag: "three",
+        env: "two",
+        file: "'one'",
+        shown: ["Some(\"one\")", "Some(\"two\")", "Some(\"three\")"],
+    },
+    Case {
+        key: "congestion",
+        flag: "bbr",
+        env: "cubic",
+        file: "'bbr'",
+        shown: ["Bbr", "Cubic", "Bbr"],
+    },
+    Case {
+        key: "require-token",
+        flag: "true",
+        env: "no",
+        file: "true",
+        shown: ["true", "false", "true"],
+    },
+    Case {
+        key: "log-format",
+        flag: "json",
+        env: "text",
+        file: "'json'",
+        shown: ["Json", "Text", "Json"],
+    },
+    Case {
+        key: "verbose",
+        flag: "",
+        env: "2",
+        file: "1",
+        shown: ["1", "2", "1"],
+    },
+    Case {
+        key: "quiet",
+        flag: "true",
+        env: "false",
+        file: "true",
+        shown: ["-1", "0", "-1"],
+    },
+];
+
+fn value(config: &Config, key: &str) -> String {
+    match key {
+        "uuid" => format!("{:?}", config.uuid),
+        "upstream-limit" => format!("{:?}", config.upstream_limit),
+        "http" => config.http.to_string(),
+        "quic" => format!("{:?}", config.quic),
+        "rtmp" => format!("{:?} {}", config.rtmp, config.rtmp_required),
+        "peer" => {
+            let peers: Vec<_> = config.peers.iter().map(ToString::to_string).collect();
+            peers.join(" ")
+        }
+        "advertise" => config.advertise.join(" "),
+        "allow-origin" => config.allow_origin.join(" "),
+        "public-http" => format!("{:?}", config.public_http),
+        "data-dir" => format!("{:?}", config.data_dir),
+        "ready-file" => format!("{:?}", config.ready_file),
+        "name" => format!("{:?}", config.name),
+        "congestion" => format!("{:?}", config.congestion),
+        "require-token" => config.require_token.to_string(),
+        "log-format" => format!("{:?}", config.log_format),
+        "verbose" | "quiet" => config.verbosity.to_string(),
+        other => panic!("no case shows `{other}`"),
+    }
+}
+
+fn config(arguments: &[String]) -> anyhow::Result<Config> {
+    let program = ["astral-node".to_owned()];
+    Args::try_parse_from(program.iter().chain(arguments))?.into_config()
+}
+
+fn settings(text: &str) -> (tempfile::TempDir, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.toml");
+    std::fs::write(&path, text).unwrap();
+    let arguments = vec!["--settings".to_owned(), path.display().to_string()];
+    (dir, arguments)
+}
+
+/// What `case` comes to in a process with its environment variable set. A process may
+/// not change its own environment while other threads run.
+fn in_environment(case: &Case, arguments: &[String]) -> String {
+    let variable = format!("ASTRAL_NODE_{}", case.key.to_uppercase().replace('-', "_"));
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "config::tests::child_prints_one_option"])
+        .args(["--ignored", "--nocapture"])
+        .env(variable, case.env)
+        .env(KEY, case.key)
+        .env(ARGUMENTS, arguments.join("\n"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, rest) = text
+        .split_once("shown<")
+        .unwrap_or_else(|| panic!("{}: {text}", case.key));
+    rest.split_once('>').unwrap().0.to_owned()
+}
+
+#[test]
+#[ignore = "the other half of every_key_obeys_flag_then_environment_then_file"]
+fn child_prints_one_option() {
+    let (Ok(key), Ok(arguments)) = (std::env::var(KEY), std::env::var(ARGUMENTS)) else {
+        return;
+    };
+    let arguments: Vec<String> = arguments.lines().map(str::to_owned).collect();
+    println!("shown<{}>", value(&config(&arguments).unwrap(), &key));
+}
+
+#[test]
+fn every_key_obeys_flag_then_environment_then_file() {
+    for case in CASES {
+        let (_dir, mut arguments) = settings(&format!("{} = {}", case.key, case.file));
+        let [file, env, flag] = case.shown;
+        let shown = value(&config(&arguments).unwrap(), case.key);
+        assert_eq!(shown, file, "{} in the file", case.key);
+        let default = value(&config(&["--data-dir=/d".to_owned()]).unwrap(), case.key);
+        assert_ne!(default, file, "the default of {} hides the file", case.key);
+        let shown = in_environment(case, &arguments);
+        assert_eq!(shown, env, "{} in environment and file", case.key);
+        arguments.push(match case.flag {
+            "" => format!("--{}", case.key),
+            value => format!("--{}={value}", case.key),
+        });
+        let shown = in_environment(case, &arguments);
+        assert_eq!(shown, flag, "{} everywhere", case.key);
+    }
+}
+
+#[test]
+fn every_flag_has_a_case_an_environment_variable_and_help() {
+    let command = Args::command();
+    for arg in command.get_arguments() {
+        let key = arg.get_long().unwrap();
+        if key == "settings" {
+            continue;
+        }
+        assert!(CASES.iter().any(|case| case.key == key), "no case: {key}");
+        let variable = format!("ASTRAL_NODE_{}", key.to_uppercase().replace('-', "_"));
+        assert_eq!(arg.get_env().unwrap(), variable.as_str());
+        assert!(arg.get_help().is_some(), "no help: {key}");
+    }
+    command.debug_assert();
+}
+
+#[test]
+fn unknown_key_or_wrong_value_in_the_file_says_where() {
+    for (text, expected) in [
+        ("upstream_limit = 1", "unknown field `upstream_limit`"),
+        ("settings = 'x'", "unknown field `settings`"),
+        ("\nhttp = 'here'", "line 2"),
+        ("peer = ['nowhere']", "`nowhere` is not host:port"),
+        ("rtmp = 'on'", "neither IP:port nor off"),
+        ("upstream-limit = -1", "is not a rate"),
+        ("allow-origin = ['https://a/b']", "not a web origin"),
+    ] {
+        let (_dir, arguments) = settings(text);
+        let error = format!("{:#}", config(&arguments).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains("node.toml"), "{error}");
+    }
+}
+
+#[test]
+fn missing_settings_file_is_an_error() {
+    let error = config(&["--settings=/nowhere/node.toml".to_owned()]).unwrap_err();
+    assert!(format!("{error:#}").contains("/nowhere/node.toml"));
+}
+
+#[test]
+fn switches_need_no_value_and_verbosity_counts() {
+    let parse = |text: &str| {
+        let arguments: Vec<_> = text.split(' ').map(str::to_owned).collect();
+        config(&arguments).unwrap()
+    };
+    assert!(parse("--data-dir /d --require-token -v").require_token);
+    assert_eq!(parse("--data-dir /d -vvv").verbosity, 2);
+    assert_eq!(parse("--data-dir /d -q --name x").verbosity, -1);
+    let (_dir, mut arguments) = settings("quiet = true\ndata-dir = '/d'");
+    arguments.push("-v".to_owned());
+    assert_eq!(config(&arguments).unwrap().verbosity, 1);
+}
+
+#[test]
+fn default_rtmp_address_may_be_taken_and_a_given_one_may_not() {
+    let parse = |text: &str| config(&["--data-dir=/d".to_owned(), text.to_owned()]).unwrap();
+    let default = parse("--name=x");
+    assert_eq!(default.rtmp, Some("127.0.0.1:1935".parse().unwrap()));
+    assert!(!default.rtmp_required);
+    assert!(parse("--rtmp=127.0.0.1:1935").rtmp_required);
+    assert_eq!(parse("--rtmp=off").rtmp, None);
+}
+
+#[test]
+fn share_link_with_several_addresses_is_one_peer() {
+    let link = "astral:8c2f9a54-13d0-8e2b-9f00-3a5b6c7d8e9f@a:1,b:2";
+    let peers = config(&["--data-dir=/d".to_owned(), format!("--peer={link}")])
+        .unwrap()
+        .peers;
+    assert_eq!(peers.len(), 1);
+    assert_eq!(peers[0].to_string(), link);
+}
+
+#[test]
+fn data_folder_follows_xdg_and_ignores_what_is_empty_or_relative() {
+    let dir = |xdg: Option<&str>, home: Option<&str>| {
+        let (xdg, home) = (xdg.map(OsString::from), home.map(OsString::from));
+        default_data_dir(move |name| match name {
+            "XDG_STATE_HOME" => xdg.clone(),
+            _ => home.clone(),
+        })
+    };
+    assert_eq!(dir(Some("/s"), Some("/h")).unwrap(), Path::new("/s/astral"));
+    let home = Path::new("/h/.local/state/astral");
+    assert_eq!(dir(None, Some("/h")).unwrap(), home);
+    assert_eq!(dir(Some(""), Some("/h")).unwrap(), home);
+    assert_eq!(dir(Some("s"), Some("/h")).unwrap(), home);
+    assert!(dir(None, None).is_err());
+}
+
+#[test]
+fn configuration_for_tests_takes_no_fixed_port() {
+    let config = Config::default_in("/d");
+    assert_eq!(config.http.port(), 0);
+    assert_eq!(config.quic.unwrap().port(), 0);
+    assert_eq!(config.rtmp.unwrap().port(), 0);
+    assert_eq!(config.data_dir, Path::new("/d"));
+}

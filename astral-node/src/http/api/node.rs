@@ -1,0 +1,68 @@
+//! `/node` and `/nodes`: this node and those it knows.
+
+use std::sync::Arc;
+
+use astral_proto::api::Node;
+use astral_proto::ids::NodeId;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use hyper::{StatusCode, Uri};
+
+use super::super::App;
+use super::super::list::page;
+use super::super::problem::Failure;
+use super::json;
+
+/// `GET /node`.
+pub(in super::super) async fn this(State(app): State<Arc<App>>) -> Response {
+    json(StatusCode::OK, &app.handle.node().await)
+}
+
+/// `DELETE /node`: the answer still goes out before the node stops.
+pub(in super::super) async fn shutdown(State(app): State<Arc<App>>) -> StatusCode {
+    app.handle.shutdown();
+    StatusCode::ACCEPTED
+}
+
+/// `GET /nodes`.
+pub(in super::super) async fn list(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+) -> Result<Response, Failure> {
+    let place = |node: &Node| (node.name.clone(), node.uuid.to_string());
+    let list = page(app.handle.nodes().await, &uri, place)?;
+    Ok(json(StatusCode::OK, &list))
+}
+
+/// `GET /nodes/{uuid}`.
+pub(in super::super) async fn one(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Result<Response, Failure> {
+    let id = node_id(&text)?;
+    let this = app.handle.node().await;
+    if this.uuid == id {
+        return Ok(json(StatusCode::OK, &this));
+    }
+    let nodes = app.handle.nodes().await;
+    let node = nodes.iter().find(|node| node.uuid == id);
+    node.map(|node| json(StatusCode::OK, node))
+        .ok_or_else(|| unknown(&text))
+}
+
+/// `DELETE /nodes/{uuid}`.
+pub(in super::super) async fn forget(
+    State(app): State<Arc<App>>,
+    Path(text): Path<String>,
+) -> Result<StatusCode, Failure> {
+    app.handle.forget(node_id(&text)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn node_id(text: &str) -> Result<NodeId, Failure> {
+    text.parse().map_err(|_| unknown(text))
+}
+
+fn unknown(text: &str) -> Failure {
+    Failure::unknown(format!("this node knows no node `{text}`"))
+}

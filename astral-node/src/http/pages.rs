@@ -1,0 +1,131 @@
+//! The watch page with what it loads, and the two probes.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, StatusCode};
+
+use super::App;
+use super::guard::Access;
+use super::problem::Failure;
+use crate::handle::ApiError;
+
+const WATCH_HTML: &str = include_str!("pages/watch.html");
+/// Name, type and text of everything under `/assets/`.
+const ASSETS: &[(&str, &str, &str)] = &[
+    (
+        "watch.css",
+        "text/css; charset=utf-8",
+        include_str!("pages/watch.css"),
+    ),
+    (
+        "player.js",
+        "text/javascript; charset=utf-8",
+        include_str!("pages/player.js"),
+    ),
+];
+
+/// `GET /health`: 200 while the process answers.
+pub(super) async fn health() -> Response {
+    json("{\"status\":\"ok\"}")
+}
+
+/// `GET /ready`: 200 after the first bootstrap round.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    if app.handle.is_ready() {
+        return Ok(json("{\"status\":\"ready\"}"));
+    }
+    Err(Failure::not_now("the node is still looking for others"))
+}
+
+fn json(body: &'static str) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// `GET /watch/{slug}`: the player.
+///
+/// A stream that nobody knows yet is a 404, and still a page for browsers,
+/// since that goes on looking.
+pub(super) async fn watch(
+    State(app): State<Arc<App>>,
+    Extension(access): Extension<Access>,
+    Path(slug): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let status = match app.handle.stream(&slug).await {
+        Ok(_) => StatusCode::OK,
+        Err(ApiError::Unknown(_)) if wants_html(&headers) => StatusCode::NOT_FOUND,
+        Err(error) => return Err(error.into()),
+    };
+    let guard = if access.guard_for_page {
+        app.handle.guard()
+    } else {
+        ""
+    };
+    let page = fill(WATCH_HTML, &[("{{slug}}", &slug), ("{{guard}}", guard)]);
+    Ok((status, [(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response())
+}
+
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// Puts values, escaped, where their names stand; what a value contains is not looked at again.
+fn fill(page: &str, values: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(page.len() + 256);
+    let mut rest = page;
+    while let Some(at) = rest.find("{{") {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let found = values.iter().find(|(name, _)| rest.starts_with(name));
+        let (name, text) = found.map_or(("{{", "{{".to_owned()), |(n, v)| (*n, escape(v)));
+        out.push_str(&text);
+        rest = &rest[name.len()..];
+    }
+    out + rest
+}
+
+/// Makes text harmless in HTML, inside quoted attributes too.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `GET /assets/{name}`: they change with the program, so browsers ask each time.
+pub(super) async fn asset(Path(name): Path<String>) -> Result<Response, Failure> {
+    let found = ASSETS.iter().find(|(asset, ..)| *asset == name);
+    let (_, kind, text) = found.ok_or_else(|| Failure::unknown(format!("no asset `{name}`")))?;
+    let mut response = text.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_escaped_and_never_filled_in_themselves() {
+        let page = fill(
+            "<i a=\"{{slug}}\">{{guard}}{{x",
+            &[("{{slug}}", "\"><b>{{guard}}&'"), ("{{guard}}", "g")],
+        );
+        assert_eq!(page, "<i a=\"&quot;&gt;&lt;b&gt;{{guard}}&amp;&#39;\">g{{x");
+    }
+}

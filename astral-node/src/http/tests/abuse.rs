@@ -1,0 +1,138 @@
+//! Peers that send nonsense, too slowly, or do not read; and stopping in the midst of it.
+//!
+//! Time is paused where a limit is waited for: it jumps ahead when nothing else goes on.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{JSON, Served, TOKEN, catalog, served, served_with, sound};
+
+async fn endless() -> Served {
+    served_with("127.0.0.1:0", |_, fake| {
+        fake.script = VecDeque::from([catalog(1, 48_000), sound(1, 0, 60_000)]);
+        fake.endless = true;
+    })
+    .await
+}
+
+#[test]
+fn nonsense_harms_nobody_else() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let node = runtime.block_on(served());
+    let text = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..2_000),
+        "(GET|POST|PUT|OPTIONS) /[a-z0-9%/~?=&]{0,40} HTTP/1\\.[01]\r\n(Host: [ -~]{0,20}\r\n)?([A-Za-z-]{1,20}: [ -~]{0,30}\r\n){0,5}\r\n[ -~]{0,40}"
+            .prop_map(String::into_bytes),
+    ];
+    proptest!(ProptestConfig::with_cases(200), |(bytes in text)| {
+        runtime.block_on(async {
+            let mut socket = TcpStream::connect(node.at).await.unwrap();
+            let _ = socket.write_all(&bytes).await;
+            let _ = socket.shutdown().await;
+            let mut answer = Vec::new();
+            let read = timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
+            assert!(read.is_ok(), "hangs on {bytes:?}");
+        });
+    });
+    assert_eq!(runtime.block_on(node.get("/health")).status, 200);
+    runtime.block_on(async {
+        node.stop.cancel();
+        node.task
+            .await
+            .expect("the accept loop did not panic")
+            .unwrap();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_and_bodies_that_trickle_are_cut() {
+    let node = served().await;
+    let host = node.at;
+    let json = format!("POST /api/v1/streams HTTP/1.1\r\nHost: {host}\r\n{TOKEN}{JSON}");
+    for start in [
+        "GET /health HTTP/1.1\r\nHost: ".to_owned(),
+        String::new(),
+        format!("{json}Content-Length: 50\r\n\r\n{{\"name\""),
+        format!("POST /api/v1/ping HTTP/1.1\r\nHost: {host}\r\nContent-Length: 50\r\n\r\nx"),
+        format!("PUT /ingest/good HTTP/1.1\r\nHost: {host}\r\nContent-Length: 50\r\n\r\nftyp"),
+    ] {
+        let mut socket = TcpStream::connect(node.at).await.unwrap();
+        socket.write_all(start.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = timeout(Duration::from_secs(90), socket.read_to_end(&mut answer)).await;
+        assert!(read.is_ok(), "kept open: {start}");
+    }
+    assert_eq!(node.get("/health").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn players_that_do_not_read_are_cut_and_their_reader_given_back() {
+    let node = endless().await;
+    let upgrade = "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (path, headers) in [("stream.mp4", ""), ("ws", upgrade)] {
+        let mut socket = TcpStream::connect(node.at).await.unwrap();
+        let head = format!(
+            "GET /live/my-show/{path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n",
+            node.at
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let start = Instant::now();
+        let mut seen = 0;
+        while seen == 0 || node.handle.fake().readers > 0 {
+            seen = seen.max(node.handle.fake().readers);
+            sleep(Duration::from_millis(100)).await;
+            assert!(start.elapsed() < Duration::from_secs(90), "{path} is kept");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_node_says_so() {
+    let node = served().await;
+    let mut held = Vec::new();
+    for _ in 0..512 {
+        held.push(TcpStream::connect(node.at).await.unwrap());
+    }
+    let mut extra = TcpStream::connect(node.at).await.unwrap();
+    let mut answer = Vec::new();
+    extra.read_to_end(&mut answer).await.unwrap();
+    super::parse(&answer).is_problem(503);
+    drop(held);
+    while node.get("/health").await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn stopping_ends_endless_answers_in_time() {
+    let node = endless().await;
+    let mut idle = TcpStream::connect(node.at).await.unwrap();
+    let mut mp4 = TcpStream::connect(node.at).await.unwrap();
+    let head = format!(
+        "GET /live/my-show/stream.mp4 HTTP/1.1\r\nHost: {}\r\n\r\n",
+        node.at
+    );
+    mp4.write_all(head.as_bytes()).await.unwrap();
+    let mut stuck = TcpStream::connect(node.at).await.unwrap();
+    stuck.write_all(head.as_bytes()).await.unwrap();
+    mp4.read_exact(&mut [0; 64]).await.unwrap();
+    node.stop.cancel();
+    let reading = tokio::spawn(async move {
+        let mut rest = Vec::new();
+        mp4.read_to_end(&mut rest).await.map(|_| rest)
+    });
+    timeout(Duration::from_secs(4), node.task)
+        .await
+        .expect("it stops")
+        .unwrap()
+        .unwrap();
+    let rest = reading.await.unwrap().unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the answer ends cleanly");
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}

@@ -1,0 +1,76 @@
+//! Bytes over time, in slots of 100 ms.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const SLOT: Duration = Duration::from_millis(100);
+/// Slots of the second that a rate is averaged over.
+const SECOND: usize = 10;
+/// Slots that are remembered: five seconds.
+const SLOTS: usize = 50;
+
+/// A meter that remembers five seconds.
+#[derive(Debug)]
+pub(super) struct Rate {
+    start: Instant,
+    newest: u64,
+    slots: [u64; SLOTS],
+}
+
+impl Rate {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            start: now,
+            newest: 0,
+            slots: [0; SLOTS],
+        }
+    }
+
+    pub(super) fn add(&mut self, now: Instant, bytes: usize) {
+        self.advance(now);
+        self.slots[(self.newest % SLOTS as u64) as usize] += bytes as u64;
+    }
+
+    /// The rate of the last second, and the highest of any second remembered, in bit/s.
+    pub(super) fn bps(&mut self, now: Instant) -> (u64, u64) {
+        self.advance(now);
+        let ago = |slots: usize| (self.newest as usize + SLOTS - slots) % SLOTS;
+        let second = |back: usize| -> u64 {
+            (back..back + SECOND)
+                .map(|slots| self.slots[ago(slots)])
+                .sum::<u64>()
+                * 8
+        };
+        let peak = (0..=SLOTS - SECOND).map(second).max();
+        (second(0), peak.unwrap_or(0))
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.start);
+        let slot = (since.as_millis() / SLOT.as_millis()) as u64;
+        let stale = slot.saturating_sub(self.newest).min(SLOTS as u64);
+        for back in 0..stale {
+            self.slots[((slot - back) % SLOTS as u64) as usize] = 0;
+        }
+        self.newest = self.newest.max(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peak_outlives_the_second_it_was_in_and_is_forgotten_after_five() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut rate = Rate::new(start);
+        for ms in (0..1000).step_by(100) {
+            rate.add(at(ms), 1_000);
+        }
+        assert_eq!(rate.bps(at(950)), (80_000, 80_000));
+        assert_eq!(rate.bps(at(2_500)), (0, 80_000));
+        assert_eq!(rate.bps(at(7_000)), (0, 0));
+    }
+}

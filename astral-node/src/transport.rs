@@ -1,0 +1,12 @@
+//! QUIC between nodes: who may connect, over which socket, with which settings.
+//!
+//! The only place that names `quinn`'s configuration. What is said over a connection is
+//! not decided here.
+
+pub(crate) mod endpoint;
+mod gatekeeper;
+mod socket;
+mod tls;
+
+pub(crate) use gatekeeper::{Admission, Admitted, Gatekeeper};
+pub(crate) use tls::peer_key;
