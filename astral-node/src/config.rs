@@ -182,9 +182,13 @@ struct Options {
     #[arg(long, value_name = "ADDR", env = "ASTRAL_NODE_HTTP")]
     http: Option<SocketAddr>,
 
-    /// IP:port (UDP) for other nodes; port 0 picks a free one
-    /// [default: [::]:8000, or 0.0.0.0:8000 without IPv6]
-    #[arg(long, value_name = "ADDR", env = "ASTRAL_NODE_QUIC")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "ASTRAL_NODE_QUIC",
+        help = "IP:port (UDP) for other nodes; port 0 picks a free one [default: [::]:8000, or \
+                0.0.0.0:8000 without IPv6]"
+    )]
     quic: Option<SocketAddr>,
 
     /// IP:port (TCP) where encoders publish by RTMP, or off
@@ -212,8 +216,8 @@ struct Options {
     #[serde(deserialize_with = "texts")]
     advertise: Option<Vec<HostPort>>,
 
-    /// Web origin (https://example.org) that may call the local API and play; repeatable
     #[arg(
+        help = "Web origin (https://example.org) that may call the local API and play; repeatable",
         long,
         value_name = "ORIGIN",
         env = "ASTRAL_NODE_ALLOW_ORIGIN",

@@ -58,3 +58,15 @@ pub(crate) mod http {
         Ok(())
     }
 }
+#[derive(Clone, Default)]
+pub(crate) struct SourceState { pub(crate) live: bool, pub(crate) epoch: u32, pub(crate) tracks: Vec<astral_proto::record::TrackSummary>, pub(crate) bitrate_bps: u64 }
+impl Registry {
+    pub(crate) fn new<F>(_: F) -> Self where F: Fn(astral_proto::ids::StreamId, crate::storage::Marks) -> std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> { Self }
+    pub(crate) fn insert(&self, _: crate::storage::OwnStream, _: std::sync::Arc<crate::store::StreamStore>) {}
+    pub(crate) fn remove(&self, _: astral_proto::ids::StreamId) {}
+    pub(crate) fn set_paused(&self, _: astral_proto::ids::StreamId, _: bool) {}
+    pub(crate) fn state(&self, _: astral_proto::ids::StreamId) -> tokio::sync::watch::Receiver<SourceState> { todo!() }
+}
+pub(crate) mod rtmp {
+    pub(crate) async fn serve(_: tokio::net::TcpListener, _: super::Registry, _: tokio_util::sync::CancellationToken) {}
+}

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let config = Config::load()?;
-    logging::start(&config)?;
+    logging::init(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(async {
         let shutdown = signals::shutdown()?;

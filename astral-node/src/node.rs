@@ -13,14 +13,16 @@ use astral_proto::record::{Address, NodeRecord, Role, SignedNode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::{Config, UpstreamLimit};
 use crate::driver::{Driver, Started, Stores, TrafficTable};
 use crate::handle::{Handle, Inner};
 use crate::ingest::Registry;
-use crate::ready::{ReadyFile, random_token};
+use crate::ready::{ReadyFiles, token};
 use crate::storage::Storage;
+use crate::transport::endpoint::HandshakeError;
+use crate::transport::{Admission, Gatekeeper};
 use crate::uplink::Uplink;
 use crate::{http, ingest, transport};
 
@@ -59,7 +61,7 @@ pub struct Node {
     endpoint: quinn::Endpoint,
     http: TcpListener,
     rtmp: Option<TcpListener>,
-    ready_file: ReadyFile,
+    ready_files: ReadyFiles,
 }
 
 impl Node {
@@ -89,7 +91,7 @@ impl Node {
             http: addresses.http.to_string(),
             quic: quic.to_string(),
             rtmp: addresses.rtmp.map(|rtmp| rtmp.to_string()),
-            token: random_token()?,
+            token: token()?,
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let record = node_record(&config, &key, &storage, quic)?;
@@ -122,7 +124,7 @@ impl Node {
         let handle = Handle::new(Inner {
             id,
             ready: ready.clone(),
-            guard: random_token()?,
+            guard: token()?,
             addresses,
             config,
             storage,
@@ -136,8 +138,10 @@ impl Node {
             tasks: TaskTracker::new(),
             state: Default::default(),
         });
-        let ready_file = ReadyFile::write(&ready, handle.config())?;
-        Ok(Self { handle, driver, started, endpoint, http, rtmp, ready_file })
+        let config = handle.config();
+        let ready_files =
+            ReadyFiles::write(&config.data_dir, config.ready_file.as_deref(), &ready)?;
+        Ok(Self { handle, driver, started, endpoint, http, rtmp, ready_files })
     }
 
     /// The node's handle, as its HTTP API uses it.
@@ -186,7 +190,7 @@ impl Node {
         driver.abort();
         tasks.close();
         let _ = tokio::time::timeout(CLOSE_WITHIN, tasks.wait()).await;
-        drop(self.ready_file);
+        drop(self.ready_files);
         info!("gone");
         Ok(())
     }
@@ -215,26 +219,36 @@ async fn became_ready(handle: Handle) {
 /// Takes in connections: handshakes run apart, so that none holds up another.
 async fn accept(endpoint: quinn::Endpoint, handle: Handle) {
     let stop = handle.inner().shutdown.clone();
-    let door = Arc::new(transport::endpoint::Door::new());
+    let gatekeeper = Gatekeeper::default();
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
             () = stop.cancelled() => return,
         };
         let Some(incoming) = incoming else { return };
-        let Some(admitted) = door.admit(incoming) else { continue };
-        let inbox = handle.inner().inbox.clone();
-        handle.inner().tasks.spawn(async move {
-            match admitted.handshake().await {
-                Ok((conn, place)) => {
-                    inbox.connected(conn.clone(), None).await;
-                    conn.closed().await;
-                    drop(place);
-                }
-                Err(error) => tracing::debug!(%error, "handshake refused"),
+        match gatekeeper.admit(&incoming) {
+            Admission::Accept(mut place) => {
+                let inbox = handle.inner().inbox.clone();
+                handle.inner().tasks.spawn(async move {
+                    match shake_hands(incoming).await {
+                        Ok(conn) => {
+                            place.established();
+                            inbox.connected(conn.clone(), None).await;
+                            conn.closed().await;
+                        }
+                        Err(error) => debug!(%error, "handshake refused"),
+                    }
+                });
             }
-        });
+            // It cannot be asked again for an address that it has proved.
+            Admission::Retry => drop(incoming.retry()),
+            Admission::Refuse => incoming.refuse(),
+        }
     }
+}
+
+async fn shake_hands(incoming: quinn::Incoming) -> Result<quinn::Connection, HandshakeError> {
+    transport::endpoint::handshake(incoming.accept()?).await
 }
 
 /// Addresses that the node listens on.

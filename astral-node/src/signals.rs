@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (first, ended) = tokio::sync::oneshot::channel();
+    let (first, ended) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(async move {
         let mut first = Some(first);
         loop {

@@ -3,10 +3,12 @@
 //! The only place that names `quinn`'s configuration. What is said over a connection is
 //! not decided here.
 
+pub(crate) mod connection;
 pub(crate) mod endpoint;
 mod gatekeeper;
+mod receive;
 mod socket;
 mod tls;
 
-pub(crate) use gatekeeper::{Admission, Admitted, Gatekeeper};
+pub(crate) use gatekeeper::{Admission, Gatekeeper};
 pub(crate) use tls::peer_key;

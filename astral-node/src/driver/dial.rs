@@ -9,12 +9,12 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::Inbox;
-use crate::transport::tls::SERVER_NAME;
+use crate::transport::endpoint;
 
 /// Time from one address to the next (RFC 8305 §5 recommends 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
-/// A handshake takes at most this long.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A name is looked up within this.
+const RESOLVE: Duration = Duration::from_secs(5);
 /// Addresses tried for one target.
 const ADDRESSES_TRIED: usize = 8;
 
@@ -36,13 +36,8 @@ async fn connect(endpoint: &quinn::Endpoint, target: &Target) -> Result<quinn::C
         let endpoint = endpoint.clone();
         attempts.spawn(async move {
             tokio::time::sleep(STAGGER * index as u32).await;
-            let connecting =
-                endpoint.connect(address, SERVER_NAME).map_err(|error| error.to_string())?;
-            match tokio::time::timeout(HANDSHAKE, connecting).await {
-                Ok(Ok(conn)) => Ok(conn),
-                Ok(Err(error)) => Err(format!("{address}: {error}")),
-                Err(_) => Err(format!("{address}: no answer within 5 s")),
-            }
+            let connected = endpoint::connect(&endpoint, address).await;
+            connected.map_err(|error| format!("{address}: {error}"))
         });
     }
     while let Some(attempt) = attempts.join_next().await {
@@ -58,7 +53,7 @@ async fn connect(endpoint: &quinn::Endpoint, target: &Target) -> Result<quinn::C
 async fn resolve(names: &[String], last: &mut String) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for name in names {
-        match tokio::time::timeout(HANDSHAKE, tokio::net::lookup_host(name)).await {
+        match tokio::time::timeout(RESOLVE, tokio::net::lookup_host(name)).await {
             Ok(Ok(found)) => addresses.extend(found),
             Ok(Err(error)) => *last = format!("{name}: {error}"),
             Err(_) => *last = format!("{name}: no answer from the name service"),

@@ -258,7 +258,7 @@ impl Driver {
     }
 
     fn connected(&mut self, conn: quinn::Connection, dial: Option<DialId>) {
-        let Some(key) = crate::transport::tls::peer_key(&conn) else {
+        let Some(key) = crate::transport::peer_key(&conn) else {
             conn.close((astral_proto::wire::CloseCode::Identity as u32).into(), b"no certificate");
             return;
         };

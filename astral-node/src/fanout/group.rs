@@ -96,9 +96,9 @@ impl Sender<'_> {
     fn header(&self, from: (u32, u32)) -> Bytes {
         let header = GroupHeader {
             ticket: self.route.ticket,
-            track: self.group.track(),
-            epoch: self.group.epoch(),
-            group: self.group.group(),
+            track: self.group.track,
+            epoch: self.group.epoch,
+            group: self.group.group,
             first_frame: from.0,
             first_chunk: from.1,
             catalog: self.group.catalog(),
@@ -117,7 +117,7 @@ impl Sender<'_> {
         let len = bytes.len();
         let route = self.route;
         route.pace.room().await;
-        route.uplink.acquire(self.class, route.id.0, self.group.group(), len).await;
+        route.uplink.acquire(self.class, route.id.0, self.group.group, len).await;
         route.pace.wrote(len);
         route.bytes.fetch_add(len as u64, Ordering::Relaxed);
         stream.write_chunk(bytes).await
@@ -127,13 +127,13 @@ impl Sender<'_> {
     fn age(&mut self) -> Duration {
         if self.superseded.is_none() && self.class != Class::Control {
             let newest = self.route.store.newest();
-            let newer = (newest.epoch, newest.group) > (self.group.epoch(), self.group.group());
+            let newer = (newest.epoch, newest.group) > (self.group.epoch, self.group.group);
             self.superseded = newer.then(Instant::now);
         }
         self.superseded.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn is_behind(&mut self, index: u32) -> bool {
-        self.age() > DISCARD_AFTER || self.group.frames().saturating_sub(index) > LAG_FRAMES
+        self.age() > DISCARD_AFTER || self.group.reach().saturating_sub(index) > LAG_FRAMES
     }
 }

@@ -107,13 +107,13 @@ impl Route {
             };
             let next = sent.next_group.get(&track).copied();
             for group in self.store.groups(track) {
-                let held = have_of(have, track, group.group());
+                let held = have_of(have, track, group.group);
                 let wanted = match next {
-                    Some(next) => group.group() >= next,
-                    None => group.group() >= first || held.is_some(),
+                    Some(next) => group.group >= next,
+                    None => group.group >= first || held.is_some(),
                 };
                 if wanted {
-                    sent.next_group.insert(track, group.group() + 1);
+                    sent.next_group.insert(track, group.group + 1);
                     self.open(group, held, class, groups);
                 }
             }
@@ -122,7 +122,7 @@ impl Route {
 
     fn open_catalog(self: &Arc<Self>, sent: &mut Sent, groups: &mut JoinSet<()>) {
         for group in self.store.groups(CATALOG) {
-            let name = (group.epoch(), group.group());
+            let name = (group.epoch, group.group);
             if sent.catalog.is_none_or(|last| last < name) {
                 sent.catalog = Some(name);
                 self.open(group, None, Class::Control, groups);
@@ -151,8 +151,8 @@ impl Route {
         let newest = self.store.groups(main.0).into_iter().next_back()?;
         let behind_bits = newest.bytes() as u64 * 8;
         let a_second = self.uplink.limit().map_or(u64::MAX, |limit| limit / 2);
-        let enters = newest.is_entry() && behind_bits <= a_second;
-        *start = Some(if enters { newest.group() } else { newest.group() + 1 });
+        let enters = newest.is_entry() == Some(true) && behind_bits <= a_second;
+        *start = Some(if enters { newest.group } else { newest.group + 1 });
         *start
     }
 }

@@ -182,6 +182,12 @@ impl Handle {
             })
         };
         let Some((record, state)) = signed else { return };
+        let (storage, seq) = (self.inner.storage.clone(), record.value().seq);
+        let raised =
+            tokio::task::spawn_blocking(move || storage.raise_stream_record_seq(id, seq)).await;
+        if let Ok(Err(error)) = raised {
+            warn!(stream = %id, %error, "the record's number could not be stored");
+        }
         let supply = if state == StreamState::Live { Supply::Ok } else { Supply::NoSource };
         self.tell(Event::Publish { record, supply }).await;
     }

@@ -110,10 +110,11 @@ impl From<ApiError> for Failure {
                 failure.problem.candidates = candidates;
                 failure
             }
-            ApiError::NameTaken => Self::new(StatusCode::CONFLICT, detail),
+            ApiError::NameTaken(_) => Self::new(StatusCode::CONFLICT, detail),
             ApiError::NotOwn | ApiError::Refused(_) => Self::forbidden(detail),
             ApiError::Invalid(_) => Self::unacceptable(detail),
             ApiError::NoRoom(_) => Self::not_now(detail),
+            ApiError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
         }
     }
 }

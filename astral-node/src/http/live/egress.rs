@@ -24,10 +24,12 @@ impl Egress {
         }
     }
 
-    /// Waits until `bytes` of `group` may be sent.
+    /// Waits until `bytes` of `group` may be sent, and counts them as sent: no UDP
+    /// socket will report them.
     pub(in super::super) async fn charge(&self, group: u64, bytes: usize) {
         if let Some(uplink) = &self.uplink {
             uplink.acquire(Class::Video, self.key, group, bytes).await;
+            uplink.on_sent_elsewhere(bytes);
         }
     }
 }

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use astral_media::catalog::Catalog;
 use astral_media::fmp4::live::{LiveMuxer, Piece};
 use astral_media::frame::Frame;
+use astral_proto::record::StreamState;
 use bytes::Bytes;
 use tracing::debug;
 
-use crate::handle::{Live, ReaderGuard};
+use crate::node::{Live, ReaderGuard};
 use crate::store::{LiveEvent, LiveReader};
 
 /// What a player gets next.
@@ -64,7 +65,10 @@ impl Feed {
                 LiveEvent::Catalog(catalog) => self.configure(&catalog),
                 LiveEvent::Frame(frame) => self.push(&frame),
                 LiveEvent::Lost { track, .. } => self.lost(track),
-                LiveEvent::Ended => return None,
+                LiveEvent::State(StreamState::Ended) => return None,
+                LiveEvent::State(
+                    StreamState::Live | StreamState::Waiting | StreamState::Paused,
+                ) => {}
             }
         }
     }

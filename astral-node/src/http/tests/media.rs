@@ -1,14 +1,23 @@
 //! Encoders in, players out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use astral_proto::record::StreamState;
 use futures_util::{Stream, StreamExt as _};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::super::guard::Guard;
+use super::super::live::egress::Egress;
+use super::super::{App, Caller};
 use super::{Served, catalog, parse, served, served_with, sound};
 use crate::store::{LiveEvent, StartAt};
 
@@ -89,7 +98,7 @@ async fn mp4_ends_at_a_new_configuration_unless_wanted_in_line() {
             sound(2, 1, 4),
             catalog(3, 44_100),
             sound(3, 2, 4),
-            LiveEvent::Ended,
+            LiveEvent::State(StreamState::Ended),
         ]
     };
     let node = playing(script()).await;
@@ -135,7 +144,7 @@ async fn without_room_or_content_media_is_503() {
     let reply = node.get("/live/my-show/stream.mp4").await;
     reply.is_problem(503);
     assert!(reply.header("retry-after").is_some());
-    let node = playing([LiveEvent::Ended]).await;
+    let node = playing([LiveEvent::State(StreamState::Ended)]).await;
     node.get("/live/my-show/stream.mp4").await.is_problem(503);
 }
 
@@ -272,4 +281,29 @@ async fn readers_are_given_back_when_players_go() {
     while node.handle.fake().readers > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn what_leaves_the_machine_is_charged_to_the_upload_limit() {
+    let node = served().await;
+    let app = App {
+        guard: Guard::new(&node.handle, node.at),
+        handle: node.handle.clone(),
+        stop: CancellationToken::new(),
+        kill: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        next_reader: AtomicU64::new(0),
+    };
+    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let mut caller = Caller {
+        peer: ([127, 0, 0, 1], 9).into(),
+        local: [127, 0, 0, 1].into(),
+        _place: Arc::new(place),
+    };
+    let charged = || node.handle.uplink().charged.load(Ordering::Relaxed);
+    Egress::new(&app, &caller).charge(0, 100).await;
+    assert_eq!(charged(), 0);
+    caller.peer = ([192, 0, 2, 1], 9).into();
+    Egress::new(&app, &caller).charge(0, 100).await;
+    assert_eq!(charged(), 100);
 }

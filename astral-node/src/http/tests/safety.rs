@@ -96,6 +96,17 @@ async fn other_sites_are_refused_media_included() {
 }
 
 #[tokio::test]
+async fn an_own_origin_that_came_by_way_of_another_site_is_refused() {
+    let node = served().await;
+    let own = format!("Origin: http://{}\r\n", node.at);
+    let redirected = format!("{own}Sec-Fetch-Site: cross-site\r\n");
+    let reply = node.ask("GET", "/api/v1/node", &redirected, "").await;
+    reply.is_problem(403);
+    let reply = node.ask("GET", "/api/v1/node", &own, "").await;
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
 async fn links_lead_to_pages_and_to_nothing_else() {
     let node = served().await;
     assert_eq!(

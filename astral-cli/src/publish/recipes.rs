@@ -1,0 +1,62 @@
+//! What to type into an encoder.
+
+use astral_proto::api::Stream;
+
+use crate::commands::Urls;
+use crate::failure::Failure;
+use crate::term::{self, Style};
+
+/// How ffmpeg codes what any browser plays; a keyframe each second.
+const CODE: &str = "-c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p \
+     -force_key_frames 'expr:gte(t,n_forced)' -c:a aac -b:a 128k -ar 48000";
+
+/// Prints how OBS and ffmpeg send the stream.
+pub(super) fn print(stream: &Stream, urls: &Urls) -> Result<(), Failure> {
+    for line in lines(stream, urls) {
+        match line.strip_prefix('#') {
+            Some(heading) => term::line(&term::styled(Style::Bold, heading.trim_start()))?,
+            None => term::line(&line)?,
+        }
+    }
+    Ok(())
+}
+
+/// The lines, headings with `#` before them.
+fn lines(stream: &Stream, urls: &Urls) -> Vec<String> {
+    let mut lines = vec![
+        format!("# {} is published, and waits for its encoder", stream.name),
+        format!("  watch         {}", urls.page),
+        format!("  share         {}", urls.share),
+    ];
+    let Some(ingest) = &stream.ingest else {
+        lines
+            .push("  (the stream key is shown only to those who have the node's token)".to_owned());
+        return lines;
+    };
+    let key = &ingest.stream_key;
+    if let Some(server) = &ingest.rtmp_url {
+        lines.extend([
+            String::new(),
+            "# OBS: Settings, Stream, Service \"Custom…\"".to_owned(),
+            format!("  Server        {server}"),
+            format!("  Stream Key    {key}"),
+            "  then Settings, Output: Keyframe Interval 1 s".to_owned(),
+            String::new(),
+            "# ffmpeg, by RTMP".to_owned(),
+            format!("  ffmpeg -re -i INPUT {CODE} -f flv '{server}/{key}'"),
+        ]);
+    }
+    lines.extend([
+        String::new(),
+        "# ffmpeg, by HTTP".to_owned(),
+        format!(
+            "  ffmpeg -re -i INPUT {CODE} -f mp4 -movflags +cmaf+frag_keyframe \
+             -frag_duration 200000 -method PUT '{}'",
+            ingest.http_url
+        ),
+        String::new(),
+        "The stream key lets anybody send in this stream's name: keep it to yourself.".to_owned(),
+        format!("End it with: astral unpublish {}", stream.slug),
+    ]);
+    lines
+}

@@ -1,0 +1,288 @@
+//! Tables and the glance: the API's objects for people.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use astral_proto::api::{Node, Role, Stream, StreamState, Ticket, TicketState};
+use astral_proto::ids::NodeId;
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::failure::Failure;
+use crate::format::{duration, rate, since, size};
+use crate::term::{self, Style};
+
+/// Stands where nothing is known.
+const NONE: &str = "-";
+
+/// Prints known nodes.
+pub(crate) fn nodes(nodes: &[Node]) -> Result<(), Failure> {
+    let mut table = table(&[
+        "name", "uuid", "role", "rtt", "upload", "children", "seen", "address",
+    ]);
+    for node in nodes {
+        let rtt = node.rtt_ms.map(|rtt| format!("{rtt:.1} ms"));
+        row(
+            &mut table,
+            [
+                name_of(node),
+                node.uuid.to_string(),
+                role(node.role).to_owned(),
+                rtt.unwrap_or_else(|| NONE.to_owned()),
+                upload(node),
+                node.children.to_string(),
+                seen(node),
+                node.addresses.first().cloned().unwrap_or_default(),
+            ],
+        );
+    }
+    align_right(&mut table, &[3, 5]);
+    print(&table, "no nodes are known")
+}
+
+/// Prints known streams.
+pub(crate) fn streams(streams: &[Stream], own: NodeId) -> Result<(), Failure> {
+    let mut table = table(&["slug", "name", "state", "rate", "viewers", "for", "here"]);
+    for stream in streams {
+        row(
+            &mut table,
+            [
+                stream.slug.clone(),
+                shortened(&stream.name),
+                state(stream.state).to_owned(),
+                rate(stream.bitrate_bps),
+                stream.viewers.to_string(),
+                since(&stream.started_at, now()).map_or_else(|| NONE.to_owned(), duration),
+                here(stream, own),
+            ],
+        );
+    }
+    align_right(&mut table, &[3, 4, 5]);
+    print(
+        &table,
+        "no streams are known; `astral publish NAME` makes one",
+    )
+}
+
+/// Prints tickets.
+pub(crate) fn tickets(tickets: &[Ticket]) -> Result<(), Failure> {
+    let header = [
+        "id", "stream", "state", "from", "to", "hops", "rate", "sent",
+    ];
+    let mut table = table(&header);
+    for ticket in tickets {
+        row(
+            &mut table,
+            [
+                ticket.id.clone(),
+                ticket.stream.slug.clone(),
+                ticket_state(ticket),
+                ticket.source.short(),
+                ticket.destination.short(),
+                ticket.hops.to_string(),
+                rate(ticket.bitrate_bps),
+                size(ticket.bytes),
+            ],
+        );
+    }
+    align_right(&mut table, &[5, 6, 7]);
+    print(&table, "no tickets: nothing is received or forwarded")
+}
+
+/// Prints this node at a glance.
+pub(crate) fn status(
+    base: &str,
+    node: &Node,
+    nodes: &[Node],
+    streams: &[Stream],
+    tickets: &[Ticket],
+) -> Result<(), Failure> {
+    let others = || nodes.iter().filter(|other| !other.is_self);
+    let connected = others().filter(|other| other.connected).count();
+    let own = streams.iter().filter(|s| s.publisher == node.uuid).count();
+    let received = streams.iter().filter(|s| s.local.receiving).count();
+    let active = || tickets.iter().filter(|t| t.state == TicketState::Active);
+    let fed = active().filter(|t| t.source == node.uuid).count();
+    let supernode = node.primary_supernode.map(|id| named(id, nodes));
+    let rows = [
+        ("node", format!("{} ({})", node.name, role(node.role))),
+        ("uuid", node.uuid.to_string()),
+        ("page", format!("{base}/")),
+        ("addresses", node.addresses.join(", ")),
+        ("version", node.version.clone()),
+        ("supernode", supernode.unwrap_or_else(|| NONE.to_owned())),
+        ("upload", upload(node)),
+        (
+            "network",
+            format!(
+                "{} other nodes known, {connected} connected",
+                others().count()
+            ),
+        ),
+        (
+            "streams",
+            format!(
+                "{} known, {own} published here, {received} received",
+                streams.len()
+            ),
+        ),
+        ("tickets", format!("feeds {fed}")),
+    ];
+    for (key, value) in rows {
+        let key = term::styled(Style::Bold, &format!("{key:<10}"));
+        term::line(&format!("{key} {}", printable(&value)))?;
+    }
+    Ok(())
+}
+
+/// A state of a stream in a word.
+pub(crate) fn state(state: StreamState) -> &'static str {
+    match state {
+        StreamState::Live => "live",
+        StreamState::Waiting => "waiting",
+        StreamState::Paused => "paused",
+        StreamState::Ended => "ended",
+    }
+}
+
+fn ticket_state(ticket: &Ticket) -> String {
+    let state = match ticket.state {
+        TicketState::Offered => "offered",
+        TicketState::Active => "active",
+        TicketState::Standby => "standby",
+        TicketState::Ended => "ended",
+    };
+    match &ticket.reason {
+        Some(reason) => format!("{state}: {reason}"),
+        None => state.to_owned(),
+    }
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Node => "node",
+        Role::Supernode => "supernode",
+    }
+}
+
+fn name_of(node: &Node) -> String {
+    let name = shortened(&node.name);
+    if node.is_self {
+        format!("{name} (this node)")
+    } else {
+        name
+    }
+}
+
+/// A node's name if it is known, else the beginning of its id.
+fn named(id: NodeId, nodes: &[Node]) -> String {
+    let known = nodes.iter().find(|node| node.uuid == id);
+    known.map_or_else(
+        || id.short(),
+        |node| format!("{} {}", node.name, id.short()),
+    )
+}
+
+fn upload(node: &Node) -> String {
+    match (node.upload_used_bps, node.upload_limit_bps) {
+        (Some(used), Some(limit)) => format!("{} of {}", rate(used), rate(limit)),
+        (Some(used), None) => rate(used),
+        (None, Some(limit)) => format!("at most {}", rate(limit)),
+        (None, None) => NONE.to_owned(),
+    }
+}
+
+fn seen(node: &Node) -> String {
+    if node.is_self || node.connected {
+        return "now".to_owned();
+    }
+    let ago = since(&node.last_seen, now());
+    ago.map_or_else(|| NONE.to_owned(), |ago| format!("{} ago", duration(ago)))
+}
+
+/// How a stream is present at this node.
+fn here(stream: &Stream, own: NodeId) -> String {
+    let local = &stream.local;
+    if stream.publisher == own {
+        return "published here".to_owned();
+    }
+    match local.parent {
+        Some(parent) => format!(
+            "from {}, {} hops, {:.0} ms",
+            parent.short(),
+            local.hops,
+            local.latency_ms
+        ),
+        None if local.receiving => "looking for a parent".to_owned(),
+        None => NONE.to_owned(),
+    }
+}
+
+/// A name that leaves room for the other columns.
+fn shortened(name: &str) -> String {
+    const CHARS_MAX: usize = 32;
+    let mut chars = name.chars();
+    let mut short: String = chars.by_ref().take(CHARS_MAX).collect();
+    if chars.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
+}
+
+/// Adds a row without control characters: much of it was written by strangers.
+fn row<const N: usize>(table: &mut Table, cells: [String; N]) {
+    table.add_row(cells.map(|cell| printable(&cell)));
+}
+
+/// Text that does nothing to a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+fn align_right(table: &mut Table, columns: &[usize]) {
+    for &index in columns {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// Prints a table, or `empty` on standard error if it has no rows.
+fn print(table: &Table, empty: &str) -> Result<(), Failure> {
+    if table.is_empty() {
+        term::note(empty);
+        return Ok(());
+    }
+    for (index, line) in table.lines().enumerate() {
+        // The table pads each column on both sides.
+        let line = line.trim_end();
+        let line = line.strip_prefix(' ').unwrap_or(line);
+        if index == 0 {
+            term::line(&term::styled(Style::Bold, line))?;
+        } else {
+            term::line(line)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_and_hostile_names_do_not_break_the_table() {
+        assert_eq!(shortened("My Show"), "My Show");
+        assert_eq!(printable("a\x1b[31mb\nc"), "a[31mbc");
+        assert_eq!(shortened(&"x".repeat(99)).chars().count(), 33);
+    }
+}
