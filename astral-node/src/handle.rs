@@ -140,7 +140,9 @@ impl Drop for ReaderGuard {
 
 impl Handle {
     pub(crate) fn new(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -217,7 +219,9 @@ impl Handle {
     /// [`ApiError::Ambiguous`].
     pub async fn resolve(&self, text: &str) -> Result<StreamId, ApiError> {
         let link = text.parse::<ShareLink>().ok();
-        let wanted = link.as_ref().map_or(text.to_owned(), |link| link.stream.to_string());
+        let wanted = link
+            .as_ref()
+            .map_or(text.to_owned(), |link| link.stream.to_string());
         if let Some(found) = self.resolve_here(&wanted).await {
             return found;
         }
@@ -230,7 +234,11 @@ impl Handle {
         let slug = id.is_none().then(|| wanted.clone());
         let asked = async {
             loop {
-                self.tell(Event::Find { id, slug: slug.clone() }).await;
+                self.tell(Event::Find {
+                    id,
+                    slug: slug.clone(),
+                })
+                .await;
                 let mut changes = self.changes();
                 let _ = tokio::time::timeout(FIND_EVERY, changes.changed()).await;
                 if let Some(found) = self.resolve_here(&wanted).await {
@@ -239,7 +247,9 @@ impl Handle {
             }
         };
         let unknown = || ApiError::Unknown(format!("no stream `{text}` is known"));
-        tokio::time::timeout(FIND_WITHIN, asked).await.unwrap_or_else(|_| Err(unknown()))
+        tokio::time::timeout(FIND_WITHIN, asked)
+            .await
+            .unwrap_or_else(|_| Err(unknown()))
     }
 
     async fn resolve_here(&self, text: &str) -> Option<Result<StreamId, ApiError>> {
@@ -273,7 +283,11 @@ impl Handle {
             return Ok(Watched::Own);
         }
         let before = self.intake_ticket(id).await;
-        self.tell(Event::Want { stream: id, why: Why::Watch }).await;
+        self.tell(Event::Want {
+            stream: id,
+            why: Why::Watch,
+        })
+        .await;
         if let Some(ticket) = before {
             return Ok(Watched::Already(ticket));
         }
@@ -293,9 +307,10 @@ impl Handle {
     }
 
     async fn why_not(&self, id: StreamId) -> String {
-        let reason = self.inner.inbox.inspect(move |overlay, now| {
-            overlay.stream_view(now, id)?.intake?.last_refusal
-        });
+        let reason = self
+            .inner
+            .inbox
+            .inspect(move |overlay, now| overlay.stream_view(now, id)?.intake?.last_refusal);
         match reason.await.flatten() {
             Some(reason) => format!("nobody can send the stream now: {}", reason.words()),
             None => "nobody who has the stream answers".into(),
@@ -308,12 +323,18 @@ impl Handle {
     /// [`ApiError::Unknown`] if it is not being received.
     pub async fn stop(&self, id: StreamId) -> Result<(), ApiError> {
         let held = self.inner.inbox.inspect(move |overlay, now| {
-            overlay.stream_view(now, id).is_some_and(|view| view.intake.is_some())
+            overlay
+                .stream_view(now, id)
+                .is_some_and(|view| view.intake.is_some())
         });
         if held.await != Some(true) {
             return Err(ApiError::Unknown("the stream is not being received".into()));
         }
-        self.tell(Event::Unwant { stream: id, why: None }).await;
+        self.tell(Event::Unwant {
+            stream: id,
+            why: None,
+        })
+        .await;
         Ok(())
     }
 
@@ -321,9 +342,14 @@ impl Handle {
     ///
     /// # Errors
     /// Always [`ApiError::Refused`] by this version: no node takes what it did not ask for.
-    #[expect(clippy::unused_async, reason = "asks the other node once nodes can be seeded")]
+    #[expect(
+        clippy::unused_async,
+        reason = "asks the other node once nodes can be seeded"
+    )]
     pub async fn seed(&self, _id: StreamId, node: NodeId) -> Result<api::Ticket, ApiError> {
-        Err(ApiError::Refused(format!("node {node} takes only streams that it asked for")))
+        Err(ApiError::Refused(format!(
+            "node {node} takes only streams that it asked for"
+        )))
     }
 
     /// Ends one ticket.
@@ -366,15 +392,28 @@ impl Handle {
     /// [`ApiError::Unknown`] if the stream is not known.
     pub(crate) async fn open_live(&self, id: StreamId, start: StartAt) -> Result<Live, ApiError> {
         let guard = self.reader_came(id);
-        let record =
-            self.inner.inbox.inspect(move |overlay, _| overlay.record_of(id).cloned()).await;
-        let record = record.flatten().ok_or_else(|| ApiError::Unknown(format!("no stream {id}")))?;
+        let record = self
+            .inner
+            .inbox
+            .inspect(move |overlay, _| overlay.record_of(id).cloned())
+            .await;
+        let record = record
+            .flatten()
+            .ok_or_else(|| ApiError::Unknown(format!("no stream {id}")))?;
         let store = self.inner.stores.open(&record);
         if !self.is_own(id) {
-            self.tell(Event::Want { stream: id, why: Why::Readers }).await;
+            self.tell(Event::Want {
+                stream: id,
+                why: Why::Readers,
+            })
+            .await;
         }
         let reader = LiveReader::new(store.clone(), start);
-        Ok(Live { reader, store, guard })
+        Ok(Live {
+            reader,
+            store,
+            guard,
+        })
     }
 
     fn reader_came(&self, stream: StreamId) -> ReaderGuard {
@@ -382,12 +421,17 @@ impl Handle {
         let entry = readers.entry(stream).or_default();
         entry.count += 1;
         entry.turn += 1;
-        ReaderGuard { handle: self.clone(), stream }
+        ReaderGuard {
+            handle: self.clone(),
+            stream,
+        }
     }
 
     fn reader_gone(&self, stream: StreamId) {
         let mut readers = lock(&self.inner.state.readers);
-        let Some(entry) = readers.get_mut(&stream) else { return };
+        let Some(entry) = readers.get_mut(&stream) else {
+            return;
+        };
         entry.count -= 1;
         entry.turn += 1;
         if entry.count > 0 {
@@ -413,7 +457,11 @@ impl Handle {
             over
         };
         if over {
-            self.tell(Event::Unwant { stream, why: Some(Why::Readers) }).await;
+            self.tell(Event::Unwant {
+                stream,
+                why: Some(Why::Readers),
+            })
+            .await;
         }
     }
 }

@@ -17,7 +17,9 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let config = Config::load()?;
     logging::init(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let done = runtime.block_on(async {
         let shutdown = signals::shutdown()?;
         Node::load(config).await?.run(shutdown).await

@@ -39,7 +39,9 @@ const HTTP_WITHIN: Duration = Duration::from_millis(500);
 
 /// Unix time in milliseconds.
 pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     since.as_millis() as u64
 }
 
@@ -109,18 +111,7 @@ impl Node {
             stores.clone(),
             traffic.clone(),
         );
-        let registry = Registry::new({
-            let storage = storage.clone();
-            move |stream, marks| {
-                let storage = storage.clone();
-                Box::pin(async move {
-                    tokio::task::spawn_blocking(move || storage.raise_marks(stream, marks))
-                        .await
-                        .map_err(anyhow::Error::from)?
-                        .map_err(anyhow::Error::from)
-                })
-            }
-        });
+        let registry = Registry::durable(storage.clone());
         let handle = Handle::new(Inner {
             id,
             ready: ready.clone(),
@@ -141,7 +132,15 @@ impl Node {
         let config = handle.config();
         let ready_files =
             ReadyFiles::write(&config.data_dir, config.ready_file.as_deref(), &ready)?;
-        Ok(Self { handle, driver, started, endpoint, http, rtmp, ready_files })
+        Ok(Self {
+            handle,
+            driver,
+            started,
+            endpoint,
+            http,
+            rtmp,
+            ready_files,
+        })
     }
 
     /// The node's handle, as its HTTP API uses it.
@@ -174,7 +173,11 @@ impl Node {
         handle.bootstrap();
         tasks.spawn(became_ready(handle.clone()));
         if let Some(rtmp) = self.rtmp {
-            tasks.spawn(ingest::rtmp::serve(rtmp, inner.registry.clone(), stop.clone()));
+            tasks.spawn(ingest::rtmp::serve(
+                rtmp,
+                inner.registry.clone(),
+                stop.clone(),
+            ));
         }
         let serving = tokio::spawn(http::serve(self.http, handle.clone(), stop.clone()));
         tokio::select! {
@@ -185,7 +188,10 @@ impl Node {
         leave(&handle, self.started).await;
         stop.cancel();
         let _ = tokio::time::timeout(HTTP_WITHIN, serving).await;
-        self.endpoint.close((astral_proto::wire::CloseCode::Leaving as u32).into(), b"shutdown");
+        self.endpoint.close(
+            (astral_proto::wire::CloseCode::Leaving as u32).into(),
+            b"shutdown",
+        );
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await;
         driver.abort();
         tasks.close();
@@ -197,7 +203,11 @@ impl Node {
 }
 
 async fn leave(handle: &Handle, mut started: Started) {
-    handle.inner().inbox.event(Event::Leave, String::new()).await;
+    handle
+        .inner()
+        .inbox
+        .event(Event::Leave, String::new())
+        .await;
     let left = started.left.wait_for(|left| *left);
     let _ = tokio::time::timeout(LEAVE_WITHIN, left).await;
 }
@@ -205,7 +215,11 @@ async fn leave(handle: &Handle, mut started: Started) {
 async fn became_ready(handle: Handle) {
     let first_round = async {
         loop {
-            let tried = handle.inner().inbox.inspect(|overlay, _| overlay.has_bootstrapped()).await;
+            let tried = handle
+                .inner()
+                .inbox
+                .inspect(|overlay, _| overlay.has_bootstrapped())
+                .await;
             if tried != Some(false) {
                 return;
             }
@@ -268,7 +282,9 @@ fn limit_of(limit: UpstreamLimit) -> Option<u64> {
 }
 
 async fn bind_rtmp(config: &Config) -> anyhow::Result<Option<TcpListener>> {
-    let Some(address) = config.rtmp else { return Ok(None) };
+    let Some(address) = config.rtmp else {
+        return Ok(None);
+    };
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(Some(listener)),
         Err(error) if config.rtmp_required => {
@@ -309,7 +325,11 @@ pub(crate) fn own_addresses(config: &Config, quic: SocketAddr) -> Vec<Address> {
     let told = config.advertise.iter().filter_map(|text| text.parse().ok());
     let bound: Vec<SocketAddr> = if quic.ip().is_unspecified() {
         let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), quic.port());
-        outward_ip().map(|ip| SocketAddr::new(ip, quic.port())).into_iter().chain([local]).collect()
+        outward_ip()
+            .map(|ip| SocketAddr::new(ip, quic.port()))
+            .into_iter()
+            .chain([local])
+            .collect()
     } else {
         vec![quic]
     };
@@ -332,12 +352,18 @@ fn outward_ip() -> Option<IpAddr> {
 pub(crate) fn targets(peer: &PeerAddress) -> Vec<Target> {
     match peer {
         PeerAddress::Node { node, address } => {
-            vec![Target { node: *node, addresses: vec![address.clone()] }]
+            vec![Target {
+                node: *node,
+                addresses: vec![address.clone()],
+            }]
         }
         PeerAddress::Link(link) => link
             .addresses
             .iter()
-            .map(|address| Target { node: None, addresses: vec![address.clone()] })
+            .map(|address| Target {
+                node: None,
+                addresses: vec![address.clone()],
+            })
             .collect(),
     }
 }

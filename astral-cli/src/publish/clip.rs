@@ -187,6 +187,7 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
                         bail!("its pictures or sound change their format on the way");
                     }
                 }
+                Some(SourceEvent::Promised { .. }) => {}
                 Some(SourceEvent::End) | None => return Ok(None),
             }
         }
@@ -269,6 +270,7 @@ fn look_at<R: Read + Seek>(file: &mut Mp4File<R>) -> anyhow::Result<(Vec<Lane>, 
     let mut lanes: Vec<Lane> = Vec::new();
     while samples.len() < LOOKED_AT_MAX && (lanes.is_empty() || lanes.len() < expected) {
         match file.next_event()? {
+            Some(SourceEvent::Promised { .. }) => {}
             Some(SourceEvent::Track(track)) => tracks.push(track),
             Some(SourceEvent::Sample(sample)) => {
                 let known = lanes.iter().any(|lane| lane.source_id == sample.track);

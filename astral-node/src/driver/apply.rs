@@ -23,10 +23,15 @@ impl Driver {
         match action {
             Action::Dial { dial, target } => {
                 let (endpoint, inbox) = (self.endpoint.clone(), self.inbox.clone());
-                self.tasks.spawn(super::dial::dial(endpoint, inbox, dial, target));
+                self.tasks
+                    .spawn(super::dial::dial(endpoint, inbox, dial, target));
             }
             Action::Send { conn, message } => self.send(conn, message),
-            Action::Confirm { conn, stream, confirm } => self.confirm(conn, stream, confirm),
+            Action::Confirm {
+                conn,
+                stream,
+                confirm,
+            } => self.confirm(conn, stream, confirm),
             Action::Beat { conn, beat } => {
                 if let Some(link) = self.links.get(&conn) {
                     link.beat(&beat);
@@ -44,7 +49,12 @@ impl Driver {
             Action::Drop { stream } => {
                 self.stores.remove(stream);
             }
-            Action::SetRoute { conn, ticket, stream, have } => {
+            Action::SetRoute {
+                conn,
+                ticket,
+                stream,
+                have,
+            } => {
                 self.set_route(conn, ticket, stream, have);
             }
             Action::ClearRoute { conn, ticket } => {
@@ -53,7 +63,11 @@ impl Driver {
                 }
                 self.forget_traffic(ticket);
             }
-            Action::Expect { conn, ticket, stream } => self.expect(conn, ticket, stream),
+            Action::Expect {
+                conn,
+                ticket,
+                stream,
+            } => self.expect(conn, ticket, stream),
             Action::Unexpect { conn, ticket } => {
                 if let Some(link) = self.links.get(&conn) {
                     link.unexpect(ticket);
@@ -71,7 +85,9 @@ impl Driver {
     }
 
     fn send(&mut self, conn: ConnId, message: astral_proto::wire::control::Message) {
-        let Some(link) = self.links.get(&conn) else { return };
+        let Some(link) = self.links.get(&conn) else {
+            return;
+        };
         debug!(conn = conn.0, message = message.name(), "send");
         if !link.send(message) {
             warn!(conn = conn.0, "peer does not take its control messages");
@@ -80,8 +96,20 @@ impl Driver {
     }
 
     fn confirm(&mut self, conn: ConnId, stream: StreamId, confirm: Confirm) {
-        let have = self.stores.of(stream).map(|store| store.open_groups()).unwrap_or_default();
-        self.send(conn, TicketConfirm { stream, confirm, have }.into());
+        let have = self
+            .stores
+            .of(stream)
+            .map(|store| store.open_groups())
+            .unwrap_or_default();
+        self.send(
+            conn,
+            TicketConfirm {
+                stream,
+                confirm,
+                have,
+            }
+            .into(),
+        );
     }
 
     fn set_route(&mut self, conn: ConnId, ticket: TicketId, stream: StreamId, have: Have) {
@@ -118,7 +146,10 @@ impl Driver {
     }
 
     fn forget_traffic(&mut self, ticket: TicketId) {
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        self.traffic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&ticket);
     }
 
     pub(super) fn log(&self, event: &Event, words: &str) {

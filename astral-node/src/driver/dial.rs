@@ -32,7 +32,11 @@ pub(super) async fn dial(endpoint: quinn::Endpoint, inbox: Inbox, dial: DialId, 
 async fn connect(endpoint: &quinn::Endpoint, target: &Target) -> Result<quinn::Connection, String> {
     let mut last = "no address".to_owned();
     let mut attempts = JoinSet::new();
-    for (index, address) in resolve(&target.addresses, &mut last).await.into_iter().enumerate() {
+    for (index, address) in resolve(&target.addresses, &mut last)
+        .await
+        .into_iter()
+        .enumerate()
+    {
         let endpoint = endpoint.clone();
         attempts.spawn(async move {
             tokio::time::sleep(STAGGER * index as u32).await;

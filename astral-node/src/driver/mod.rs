@@ -39,7 +39,10 @@ type Inspect = Box<dyn FnOnce(&Overlay, Time) + Send>;
 
 enum Input {
     Event(Event, String),
-    Connected { conn: quinn::Connection, dial: Option<DialId> },
+    Connected {
+        conn: quinn::Connection,
+        dial: Option<DialId>,
+    },
     Inspect(Inspect),
 }
 
@@ -96,8 +99,11 @@ impl Stores {
     pub(crate) fn open(&self, record: &SignedStream) -> Arc<StreamStore> {
         let value = record.value();
         let id = value.id();
-        let store =
-            self.lock().entry(id).or_insert_with(|| StreamStore::new(id, value.key)).clone();
+        let store = self
+            .lock()
+            .entry(id)
+            .or_insert_with(|| StreamStore::new(id, value.key))
+            .clone();
         store.require_epoch(value.epoch);
         store.set_state(value.state);
         store
@@ -259,7 +265,10 @@ impl Driver {
 
     fn connected(&mut self, conn: quinn::Connection, dial: Option<DialId>) {
         let Some(key) = crate::transport::peer_key(&conn) else {
-            conn.close((astral_proto::wire::CloseCode::Identity as u32).into(), b"no certificate");
+            conn.close(
+                (astral_proto::wire::CloseCode::Identity as u32).into(),
+                b"no certificate",
+            );
             return;
         };
         self.conn_count += 1;
@@ -275,7 +284,13 @@ impl Driver {
             self.uplink.clone(),
         );
         self.links.insert(id, link);
-        self.handle(Event::Connected { conn: id, key, remote, dial, rtt });
+        self.handle(Event::Connected {
+            conn: id,
+            key,
+            remote,
+            dial,
+            rtt,
+        });
     }
 
     /// Tells the overlay how far each store is.
@@ -287,11 +302,19 @@ impl Driver {
                 newest: (newest.group, newest.frames),
                 peak_bps: stats.peak_bps,
             };
-            self.handle(Event::Progress { stream: store.id(), progress });
+            self.handle(Event::Progress {
+                stream: store.id(),
+                progress,
+            });
             // Only what this node publishes listens to this.
-            let silent = stats.last_chunk_at.is_none_or(|at| at.elapsed() > SILENT_AFTER);
+            let silent = stats
+                .last_chunk_at
+                .is_none_or(|at| at.elapsed() > SILENT_AFTER);
             let supply = if silent { Supply::NoSource } else { Supply::Ok };
-            self.handle(Event::Supply { stream: store.id(), supply });
+            self.handle(Event::Supply {
+                stream: store.id(),
+                supply,
+            });
         }
     }
 }

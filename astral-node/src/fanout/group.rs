@@ -22,15 +22,17 @@ const LATE_AFTER: Duration = Duration::from_millis(1_500);
 const LAG_FRAMES: u32 = 15;
 
 /// Sends a group from frame and chunk `from` on, as it comes into the store.
-pub(super) async fn send(
-    route: Arc<Route>,
-    group: Arc<Group>,
-    from: (u32, u32),
-    class: Class,
-) {
-    let Ok(mut stream) = route.conn.open_uni().await else { return };
+pub(super) async fn send(route: Arc<Route>, group: Arc<Group>, from: (u32, u32), class: Class) {
+    let Ok(mut stream) = route.conn.open_uni().await else {
+        return;
+    };
     let _ = stream.set_priority(priority(class));
-    let mut sender = Sender { route: &route, group: &group, class, superseded: None };
+    let mut sender = Sender {
+        route: &route,
+        group: &group,
+        class,
+        superseded: None,
+    };
     let cursor = group.cursor(from.0, from.1);
     match sender.pieces(&mut stream, cursor, from).await {
         Ok(true) => {
@@ -76,7 +78,12 @@ impl Sender<'_> {
                 return Ok(false);
             }
             match piece {
-                Piece::Header { index, wire, discardable, .. } => {
+                Piece::Header {
+                    index,
+                    wire,
+                    discardable,
+                    ..
+                } => {
                     if discardable && self.is_behind(index) {
                         cursor.skip_frame();
                         continue;
@@ -117,7 +124,10 @@ impl Sender<'_> {
         let len = bytes.len();
         let route = self.route;
         route.pace.room().await;
-        route.uplink.acquire(self.class, route.id.0, self.group.group, len).await;
+        route
+            .uplink
+            .acquire(self.class, route.id.0, self.group.group, len)
+            .await;
         route.pace.wrote(len);
         route.bytes.fetch_add(len as u64, Ordering::Relaxed);
         stream.write_chunk(bytes).await
@@ -130,7 +140,8 @@ impl Sender<'_> {
             let newer = (newest.epoch, newest.group) > (self.group.epoch, self.group.group);
             self.superseded = newer.then(Instant::now);
         }
-        self.superseded.map_or(Duration::ZERO, |since| since.elapsed())
+        self.superseded
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn is_behind(&mut self, index: u32) -> bool {

@@ -96,10 +96,17 @@ impl Route {
         groups: &mut JoinSet<()>,
     ) {
         self.open_catalog(sent, groups);
-        let Some(catalog) = self.store.catalog() else { return };
-        let tracks: Vec<(u8, TrackKind)> =
-            catalog.tracks.iter().map(|track| (track.id, track.config.kind())).collect();
-        let Some(first) = self.first_group(start, &tracks) else { return };
+        let Some(catalog) = self.store.catalog() else {
+            return;
+        };
+        let tracks: Vec<(u8, TrackKind)> = catalog
+            .tracks
+            .iter()
+            .map(|track| (track.id, track.config.kind()))
+            .collect();
+        let Some(first) = self.first_group(start, &tracks) else {
+            return;
+        };
         for (track, kind) in tracks {
             let class = match kind {
                 TrackKind::Audio => Class::Audio,
@@ -147,16 +154,25 @@ impl Route {
         if start.is_some() {
             return *start;
         }
-        let main = tracks.iter().find(|(_, kind)| *kind == TrackKind::Video).or(tracks.first())?;
+        let main = tracks
+            .iter()
+            .find(|(_, kind)| *kind == TrackKind::Video)
+            .or(tracks.first())?;
         let newest = self.store.groups(main.0).into_iter().next_back()?;
         let behind_bits = newest.bytes() as u64 * 8;
         let a_second = self.uplink.limit().map_or(u64::MAX, |limit| limit / 2);
         let enters = newest.is_entry() == Some(true) && behind_bits <= a_second;
-        *start = Some(if enters { newest.group } else { newest.group + 1 });
+        *start = Some(if enters {
+            newest.group
+        } else {
+            newest.group + 1
+        });
         *start
     }
 }
 
 fn have_of(have: &Have, track: u8, group: u64) -> Option<&HaveGroup> {
-    have.groups.iter().find(|held| held.track == track && held.group == group)
+    have.groups
+        .iter()
+        .find(|held| held.track == track && held.group == group)
 }

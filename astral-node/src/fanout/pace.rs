@@ -23,7 +23,10 @@ struct State {
 impl Pace {
     pub(super) fn new(conn: quinn::Connection) -> Self {
         let sent = conn.stats().udp_tx.bytes;
-        Self { conn, state: Mutex::new(State { unsent: 0, sent }) }
+        Self {
+            conn,
+            state: Mutex::new(State { unsent: 0, sent }),
+        }
     }
 
     /// Waits until there is room for more.

@@ -32,7 +32,6 @@ const DESCRIPTION_MAX: usize = astral_proto::limits::DESCRIPTION_CHARS_MAX;
 pub(super) struct Own {
     key: Arc<SecretKey>,
     stream: OwnStream,
-    changed: watch::Sender<()>,
     end: CancellationToken,
 }
 
@@ -60,7 +59,10 @@ impl Handle {
     pub async fn publish(&self, new: api::NewStream) -> Result<api::Stream, ApiError> {
         check_name(&new.name).map_err(|error| ApiError::Invalid(error.to_string()))?;
         let description = new.description.filter(|text| !text.is_empty());
-        if description.as_ref().is_some_and(|text| text.chars().count() > DESCRIPTION_MAX) {
+        if description
+            .as_ref()
+            .is_some_and(|text| text.chars().count() > DESCRIPTION_MAX)
+        {
             let words = format!("a description has at most {DESCRIPTION_MAX} characters");
             return Err(ApiError::Invalid(words));
         }
@@ -72,7 +74,10 @@ impl Handle {
             name: new.name,
             description,
             unlisted: new.unlisted,
-            stream_key: secret[..STREAM_KEY_BYTES].iter().map(|b| format!("{b:02x}")).collect(),
+            stream_key: secret[..STREAM_KEY_BYTES]
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect(),
             started_at_ms: unix_ms(),
             paused: false,
             record_seq: 0,
@@ -90,7 +95,11 @@ impl Handle {
         let taken = lock(&self.inner.state.own).iter().any(|(other, own)| {
             own.stream.name == stream.name || slug_of(&own.stream.name, *other) == slug
         });
-        if taken { Err(ApiError::NameTaken(stream.name.clone())) } else { Ok(()) }
+        if taken {
+            Err(ApiError::NameTaken(stream.name.clone()))
+        } else {
+            Ok(())
+        }
     }
 
     async fn save(&self, stream: OwnStream) -> Result<(), ApiError> {
@@ -113,13 +122,18 @@ impl Handle {
         let own = Own {
             key,
             stream,
-            changed: watch::Sender::new(()),
             end: CancellationToken::new(),
         };
-        let (changed, end) = (own.changed.subscribe(), own.end.clone());
+        let end = own.end.clone();
         lock(&self.inner.state.own).insert(id, own);
-        let source = self.inner.registry.state(id);
-        self.inner.tasks.spawn(keep_signed(self.clone(), id, source, changed, end));
+        let source = self
+            .inner
+            .registry
+            .state(id)
+            .expect("it was inserted above");
+        self.inner
+            .tasks
+            .spawn(keep_signed(self.clone(), id, source, end));
     }
 
     /// Pauses a stream of this node or resumes it.
@@ -144,9 +158,11 @@ impl Handle {
     /// # Errors
     /// [`ApiError::NotOwn`], [`ApiError::Failed`].
     pub async fn unpublish(&self, id: StreamId) -> Result<(), ApiError> {
-        let own = lock(&self.inner.state.own).remove(&id).ok_or(ApiError::NotOwn)?;
+        let own = lock(&self.inner.state.own)
+            .remove(&id)
+            .ok_or(ApiError::NotOwn)?;
         own.end.cancel();
-        let source = self.inner.registry.state(id).borrow().clone();
+        let source = self.source(id);
         self.inner.registry.remove(id);
         let record = own.record(self, id, StreamState::Ended, &source);
         self.tell(Event::Unpublish { record }).await;
@@ -160,18 +176,32 @@ impl Handle {
 
     /// Where an encoder sends a stream of this node.
     pub(crate) fn ingest_of(&self, id: StreamId) -> Option<api::Ingest> {
-        let key = lock(&self.inner.state.own).get(&id)?.stream.stream_key.clone();
+        let key = lock(&self.inner.state.own)
+            .get(&id)?
+            .stream
+            .stream_key
+            .clone();
         let addresses = &self.inner.addresses;
         Some(api::Ingest {
-            rtmp_url: addresses.rtmp.map(|rtmp| format!("rtmp://{}/live", reachable(rtmp))),
+            rtmp_url: addresses
+                .rtmp
+                .map(|rtmp| format!("rtmp://{}/live", reachable(rtmp))),
             http_url: format!("http://{}/ingest/{key}", reachable(addresses.http)),
             stream_key: key,
         })
     }
 
+    fn source(&self, id: StreamId) -> SourceState {
+        self.inner
+            .registry
+            .state(id)
+            .map(|state| state.borrow().clone())
+            .unwrap_or_default()
+    }
+
     /// Signs a record of what the stream is now, and tells the overlay.
     async fn sign(&self, id: StreamId) {
-        let source = self.inner.registry.state(id).borrow().clone();
+        let source = self.source(id);
         let signed = {
             let mut own = lock(&self.inner.state.own);
             own.get_mut(&id).map(|own| {
@@ -181,14 +211,20 @@ impl Handle {
                 (record, state)
             })
         };
-        let Some((record, state)) = signed else { return };
+        let Some((record, state)) = signed else {
+            return;
+        };
         let (storage, seq) = (self.inner.storage.clone(), record.value().seq);
         let raised =
             tokio::task::spawn_blocking(move || storage.raise_stream_record_seq(id, seq)).await;
         if let Ok(Err(error)) = raised {
             warn!(stream = %id, %error, "the record's number could not be stored");
         }
-        let supply = if state == StreamState::Live { Supply::Ok } else { Supply::NoSource };
+        let supply = if state == StreamState::Live {
+            Supply::Ok
+        } else {
+            Supply::NoSource
+        };
         self.tell(Event::Publish { record, supply }).await;
     }
 }
@@ -218,8 +254,20 @@ impl Own {
         state: StreamState,
         source: &SourceState,
     ) -> SignedStream {
-        let stats = handle.inner.stores.of(id).map(|store| store.stats()).unwrap_or_default();
-        let measured = Some(stats.peak_bps.max(source.bitrate_bps)).filter(|bps| *bps > 0);
+        let stats = handle
+            .inner
+            .stores
+            .of(id)
+            .map(|store| store.stats())
+            .unwrap_or_default();
+        let declared = source.bitrate_bps.unwrap_or(0);
+        let measured = Some(stats.peak_bps.max(declared)).filter(|bps| *bps > 0);
+        // Nothing of this run was signed yet: all that counts was signed before.
+        let epoch = if source.epoch == 0 {
+            self.stream.marks.epoch
+        } else {
+            source.epoch
+        };
         let record = StreamRecord {
             key: self.key.public(),
             seq: unix_ms().max(self.stream.record_seq + 1),
@@ -227,7 +275,7 @@ impl Own {
             description: self.stream.description.clone(),
             publisher: handle.inner.id,
             unlisted: self.stream.unlisted.then_some(true),
-            epoch: source.epoch,
+            epoch,
             started_at_ms: self.stream.started_at_ms,
             state,
             bitrate_bps: measured,
@@ -243,7 +291,6 @@ async fn keep_signed(
     handle: Handle,
     id: StreamId,
     mut source: watch::Receiver<SourceState>,
-    mut changed: watch::Receiver<()>,
     end: CancellationToken,
 ) {
     loop {
@@ -255,7 +302,6 @@ async fn keep_signed(
                 warn!(stream = %id, "the ingest of the stream has ended");
                 return;
             },
-            _ = changed.changed() => {}
             () = end.cancelled() => return,
             () = handle.inner.shutdown.cancelled() => return,
         }

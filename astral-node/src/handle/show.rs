@@ -30,7 +30,11 @@ pub(super) struct RateMark {
 /// A moment of the overlay's clock in wall-clock time, as RFC 3339.
 fn rfc3339(now: Time, at: Time) -> String {
     let wall = SystemTime::now();
-    let moment = if at >= now { wall + at.since(now) } else { wall - now.since(at) };
+    let moment = if at >= now {
+        wall + at.since(now)
+    } else {
+        wall - now.since(at)
+    };
     humantime::format_rfc3339_millis(moment).to_string()
 }
 
@@ -42,17 +46,28 @@ fn rfc3339_ms(unix_ms: u64) -> String {
 }
 
 fn texts(addresses: &[Address]) -> Vec<String> {
-    addresses.iter().map(|address| address.0.to_string()).collect()
+    addresses
+        .iter()
+        .map(|address| address.0.to_string())
+        .collect()
 }
 
 impl Handle {
     /// This node.
     pub async fn node(&self) -> api::Node {
         let inner = &self.inner;
-        let children = inner.inbox.inspect(|overlay, _| overlay.children()).await.unwrap_or(0);
+        let children = inner
+            .inbox
+            .inspect(|overlay, _| overlay.children())
+            .await
+            .unwrap_or(0);
         api::Node {
             uuid: inner.id,
-            name: inner.config.name.clone().unwrap_or_else(|| inner.id.short()),
+            name: inner
+                .config
+                .name
+                .clone()
+                .unwrap_or_else(|| inner.id.short()),
             addresses: texts(&own_addresses(&inner.config, inner.addresses.quic)),
             role: api::Role::Node,
             primary_supernode: None,
@@ -71,7 +86,10 @@ impl Handle {
     pub async fn nodes(&self) -> Vec<api::Node> {
         let others = self.inner.inbox.inspect(|overlay, now| {
             let peers = overlay.peers_view();
-            peers.into_iter().map(|peer| other_node(now, peer)).collect::<Vec<_>>()
+            peers
+                .into_iter()
+                .map(|peer| other_node(now, peer))
+                .collect::<Vec<_>>()
         });
         let mut nodes = others.await.unwrap_or_default();
         nodes.push(self.node().await);
@@ -85,7 +103,10 @@ impl Handle {
             with_addresses(overlay, views)
         });
         let views = views.await.unwrap_or_default();
-        views.into_iter().map(|(view, at)| self.show_stream(&view, &at)).collect()
+        views
+            .into_iter()
+            .map(|(view, at)| self.show_stream(&view, &at))
+            .collect()
     }
 
     /// The stream that a slug, full slug, id or share link means.
@@ -111,7 +132,9 @@ impl Handle {
             }
         };
         let unknown = || ApiError::Unknown(format!("no stream {id} is known"));
-        tokio::time::timeout(Duration::from_secs(1), looked).await.map_err(|_| unknown())
+        tokio::time::timeout(Duration::from_secs(1), looked)
+            .await
+            .map_err(|_| unknown())
     }
 
     fn show_stream(&self, view: &StreamView, at: &[Address]) -> api::Stream {
@@ -128,7 +151,9 @@ impl Handle {
         let latency = intake.map_or(Duration::ZERO, |intake| intake.delay);
         let local = api::Local {
             receiving: intake.is_some_and(|intake| intake.parent.is_some()),
-            parent: intake.and_then(|intake| intake.parent).map(|(node, _)| node),
+            parent: intake
+                .and_then(|intake| intake.parent)
+                .map(|(node, _)| node),
             standby: None,
             hops: intake
                 .filter(|intake| intake.parent.is_some())
@@ -145,7 +170,11 @@ impl Handle {
             description: record.description.clone().unwrap_or_default(),
             unlisted: !record.is_listed(),
             publisher: record.publisher,
-            share: ShareLink { stream: id, addresses: texts(&at) }.to_string(),
+            share: ShareLink {
+                stream: id,
+                addresses: texts(&at),
+            }
+            .to_string(),
             state: match record.state {
                 StreamState::Live => api::StreamState::Live,
                 StreamState::Waiting => api::StreamState::Waiting,
@@ -169,28 +198,42 @@ impl Handle {
     pub async fn tickets(&self) -> Vec<api::Ticket> {
         let views = self.inner.inbox.inspect(|overlay, now| {
             let named = |ticket: &TicketView| {
-                overlay.stream_view(now, ticket.stream).map(|view| view.slug).unwrap_or_default()
+                overlay
+                    .stream_view(now, ticket.stream)
+                    .map(|view| view.slug)
+                    .unwrap_or_default()
             };
             let tickets = overlay.tickets_view(now);
-            tickets.into_iter().map(|t| (named(&t), t, now)).collect::<Vec<_>>()
+            tickets
+                .into_iter()
+                .map(|t| (named(&t), t, now))
+                .collect::<Vec<_>>()
         });
         let views = views.await.unwrap_or_default();
         let known: Vec<TicketId> = views.iter().map(|(_, ticket, _)| ticket.id).collect();
         lock(&self.inner.state.rates).retain(|id, _| known.contains(id));
-        views.into_iter().map(|(slug, ticket, now)| self.show_ticket(slug, &ticket, now)).collect()
+        views
+            .into_iter()
+            .map(|(slug, ticket, now)| self.show_ticket(slug, &ticket, now))
+            .collect()
     }
 
     /// The ticket under which a stream arrives here.
     pub(super) async fn intake_ticket(&self, id: StreamId) -> Option<api::Ticket> {
         let tickets = self.tickets().await;
-        tickets.into_iter().find(|t| t.stream.id == id && t.destination == self.inner.id)
+        tickets
+            .into_iter()
+            .find(|t| t.stream.id == id && t.destination == self.inner.id)
     }
 
     fn show_ticket(&self, slug: String, ticket: &TicketView, now: Time) -> api::Ticket {
         let bytes = self.traffic(ticket.id);
         api::Ticket {
             id: ticket.id.to_string(),
-            stream: api::TicketStream { id: ticket.stream, slug },
+            stream: api::TicketStream {
+                id: ticket.stream,
+                slug,
+            },
             source: ticket.source,
             destination: ticket.destination,
             state: api::TicketState::Active,
@@ -205,7 +248,11 @@ impl Handle {
     }
 
     fn traffic(&self, id: TicketId) -> u64 {
-        let traffic = self.inner.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        let traffic = self
+            .inner
+            .traffic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match traffic.get(&id) {
             Some(Traffic::Out(bytes)) => bytes.load(Ordering::Relaxed),
             Some(Traffic::In(intake)) => intake.bytes.load(Ordering::Relaxed),
@@ -218,11 +265,19 @@ impl Handle {
         let now = Instant::now();
         let mut rates: std::sync::MutexGuard<'_, HashMap<TicketId, RateMark>> =
             lock(&self.inner.state.rates);
-        let mark = rates.entry(id).or_insert(RateMark { at: now, bytes, rate_bps: 0 });
+        let mark = rates.entry(id).or_insert(RateMark {
+            at: now,
+            bytes,
+            rate_bps: 0,
+        });
         let over = now - mark.at;
         if over >= RATE_OVER {
             let bits = bytes.saturating_sub(mark.bytes) as f64 * 8.0;
-            *mark = RateMark { at: now, bytes, rate_bps: (bits / over.as_secs_f64()) as u64 };
+            *mark = RateMark {
+                at: now,
+                bytes,
+                rate_bps: (bits / over.as_secs_f64()) as u64,
+            };
         }
         mark.rate_bps
     }
@@ -260,7 +315,11 @@ fn other_node(now: Time, peer: PeerView) -> api::Node {
 }
 
 fn track(track: &TrackSummary) -> api::Track {
-    let kind = if track.sample_rate.is_some() { "audio" } else { "video" };
+    let kind = if track.sample_rate.is_some() {
+        "audio"
+    } else {
+        "video"
+    };
     api::Track {
         id: track.id,
         kind: kind.into(),

@@ -46,10 +46,11 @@ pub(super) async fn take(
 fn failure(error: &IngestError) -> Failure {
     let status = match error {
         IngestError::UnknownKey => StatusCode::FORBIDDEN,
-        IngestError::Busy => StatusCode::CONFLICT,
-        IngestError::Unsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        IngestError::Busy(_) | IngestError::Removed => StatusCode::CONFLICT,
+        IngestError::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         IngestError::Malformed(_) => StatusCode::UNPROCESSABLE_ENTITY,
         IngestError::Broken(_) => StatusCode::BAD_REQUEST,
+        IngestError::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     Failure::new(status, error.to_string())
 }

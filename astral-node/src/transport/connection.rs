@@ -90,7 +90,10 @@ impl Link {
 
     /// Takes in what comes under a ticket from now on.
     pub(crate) fn expect(&self, ticket: TicketId, store: Arc<StreamStore>) -> Arc<Intake> {
-        let intake = Arc::new(Intake { store, bytes: AtomicU64::new(0) });
+        let intake = Arc::new(Intake {
+            store,
+            bytes: AtomicU64::new(0),
+        });
         self.shared.lock().insert(ticket, intake.clone());
         self.shared.expecting.send_replace(());
         intake
@@ -104,7 +107,9 @@ impl Link {
 
     /// Closes the connection with a code and words for the peer.
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
-        self.shared.conn.close((code as u32).into(), reason.as_bytes());
+        self.shared
+            .conn
+            .close((code as u32).into(), reason.as_bytes());
     }
 }
 
@@ -138,7 +143,9 @@ async fn run(shared: Arc<Shared>, outbound: bool, messages: mpsc::Receiver<Messa
         reason = uni_streams(&shared) => reason,
         error = shared.conn.closed() => error.to_string(),
     };
-    shared.conn.close((CloseCode::Protocol as u32).into(), reason.as_bytes());
+    shared
+        .conn
+        .close((CloseCode::Protocol as u32).into(), reason.as_bytes());
     let code = match shared.conn.closed().await {
         quinn::ConnectionError::ApplicationClosed(close) => CloseCode::of(close.error_code.into()),
         quinn::ConnectionError::VersionMismatch
@@ -149,16 +156,25 @@ async fn run(shared: Arc<Shared>, outbound: bool, messages: mpsc::Receiver<Messa
         | quinn::ConnectionError::LocallyClosed
         | quinn::ConnectionError::CidsExhausted => None,
     };
-    shared.inbox.event(Event::Closed { conn: shared.id, code }, reason).await;
+    shared
+        .inbox
+        .event(
+            Event::Closed {
+                conn: shared.id,
+                code,
+            },
+            reason,
+        )
+        .await;
 }
 
-async fn control(
-    shared: &Shared,
-    outbound: bool,
-    messages: mpsc::Receiver<Message>,
-) -> String {
+async fn control(shared: &Shared, outbound: bool, messages: mpsc::Receiver<Message>) -> String {
     let streams = async {
-        if outbound { shared.conn.open_bi().await } else { shared.conn.accept_bi().await }
+        if outbound {
+            shared.conn.open_bi().await
+        } else {
+            shared.conn.accept_bi().await
+        }
     };
     match timeout(CONTROL_WITHIN, streams).await {
         Ok(Ok((send, recv))) => {
@@ -180,7 +196,10 @@ async fn write_control(
 ) -> String {
     while let Some(message) = messages.recv().await {
         let bytes = message.encode();
-        shared.uplink.acquire(Class::Control, shared.id.0, 0, bytes.len()).await;
+        shared
+            .uplink
+            .acquire(Class::Control, shared.id.0, 0, bytes.len())
+            .await;
         if let Err(error) = send.write_chunk(bytes).await {
             return error.to_string();
         }
@@ -194,7 +213,10 @@ async fn read_control(shared: &Shared, mut recv: quinn::RecvStream) -> String {
     loop {
         match Message::decode(&mut buffer) {
             Ok(Some(message)) => {
-                let event = Event::Received { conn: shared.id, message };
+                let event = Event::Received {
+                    conn: shared.id,
+                    message,
+                };
                 shared.inbox.event(event, String::new()).await;
                 continue;
             }
@@ -214,7 +236,10 @@ async fn datagrams(shared: &Shared) -> String {
         match shared.conn.read_datagram().await {
             Ok(bytes) => match Heartbeat::decode(&bytes) {
                 Ok(Some(beat)) => {
-                    let event = Event::Beat { conn: shared.id, beat };
+                    let event = Event::Beat {
+                        conn: shared.id,
+                        beat,
+                    };
                     shared.inbox.event(event, String::new()).await;
                 }
                 Ok(None) => {}

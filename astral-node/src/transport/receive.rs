@@ -68,7 +68,10 @@ impl ReceiveError {
 
 /// Reads one uni stream to its end.
 pub(crate) async fn group(shared: Arc<Shared>, recv: quinn::RecvStream) {
-    let mut input = Input { recv, buffer: BytesMut::new() };
+    let mut input = Input {
+        recv,
+        buffer: BytesMut::new(),
+    };
     let (code, error) = match open(&shared, &mut input).await {
         Ok((header, intake)) => match read(&shared, &mut input, &header, &intake).await {
             Ok(()) => return,
@@ -102,14 +105,19 @@ async fn open(
             }
         }
     };
-    let intake = timeout(TICKET_WITHIN, wait).await.map_err(|_| ReceiveError::NoTicket)?;
+    let intake = timeout(TICKET_WITHIN, wait)
+        .await
+        .map_err(|_| ReceiveError::NoTicket)?;
     Ok((header, intake))
 }
 
 async fn blame(shared: &Shared, intake: &Intake, error: &ReceiveError) {
     let peer = shared.conn.remote_address();
     warn!(conn = shared.id.0, %peer, %error, "media refused");
-    let event = Event::BadMedia { conn: shared.id, stream: intake.store.id() };
+    let event = Event::BadMedia {
+        conn: shared.id,
+        stream: intake.store.id(),
+    };
     shared.inbox.event(event, error.to_string()).await;
 }
 
@@ -128,7 +136,11 @@ async fn read(
         match Item::decode(wire, intake.store.id(), intake.store.key())? {
             Item::Frame(frame) => {
                 check_frame(header, &frame.value, next.0)?;
-                let first_chunk = if frame.value.index == next.0 { next.1 } else { 0 };
+                let first_chunk = if frame.value.index == next.0 {
+                    next.1
+                } else {
+                    0
+                };
                 next = (frame.value.index + 1, 0);
                 self::frame(input, intake, frame, first_chunk).await?;
             }
@@ -142,11 +154,7 @@ async fn read(
 }
 
 /// Frames of a uni stream belong to its group and come in order.
-fn check_frame(
-    header: &GroupHeader,
-    frame: &FrameHeader,
-    next: u32,
-) -> Result<(), ReceiveError> {
+fn check_frame(header: &GroupHeader, frame: &FrameHeader, next: u32) -> Result<(), ReceiveError> {
     let named = (header.track, header.epoch, header.group);
     if (frame.track, frame.epoch, frame.group) != named || frame.index < next {
         return Err(ReceiveError::Stray("a frame"));
@@ -241,7 +249,11 @@ impl Input {
                 return self.take(len).await.map(Some);
             }
             if !self.fill().await? {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(ReceiveError::Cut) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(ReceiveError::Cut)
+                };
             }
         }
     }

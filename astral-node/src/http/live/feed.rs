@@ -9,7 +9,7 @@ use astral_proto::record::StreamState;
 use bytes::Bytes;
 use tracing::debug;
 
-use crate::node::{Live, ReaderGuard};
+use crate::handle::{Live, ReaderGuard};
 use crate::store::{LiveEvent, LiveReader};
 
 /// What a player gets next.
