@@ -1,5 +1,25 @@
 //! The harness of the end-to-end tests: it starts the real programs and looks at
 //! them from outside, as DESIGN §8 promises they look.
+//!
+//! It decides nothing about what is right; the tests in `tests/` do. Everything here
+//! waits on conditions with generous bounds, works on free ports and in temporary
+//! folders, and ends only processes it started itself.
+//!
+//! What must be there beforehand: the binaries of the workspace, `ffmpeg`, and
+//! Chromium. Whatever is missing fails the test and says which command brings it.
 
+pub mod api;
+pub mod cdp;
+pub mod chain;
+pub mod ffmpeg;
+pub mod fmp4;
 pub mod hostile;
+pub mod places;
+pub mod player;
+pub mod process;
+pub mod proxy;
+pub mod raw;
+pub mod recording;
 pub mod synthetic;
+pub mod turn;
+pub mod wait;

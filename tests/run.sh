@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Everything that must hold: form, lints, documentation, and all tests. README's second
+# command, and what CI runs. Needs Rust and a C compiler; tests/setup.sh brings the rest.
+# Further arguments go to `cargo test`, e.g. `bash tests/run.sh -p astral-tests --test frames`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n── %s\n' "$*"; }
+
+step "what the tests need"
+bash tests/setup.sh
+step "formatting"
+cargo fmt --all --check
+step "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+step "binaries"
+cargo build --workspace --bins --locked
+step "tests"
+if [ $# -gt 0 ]; then
+  cargo test --locked "$@"
+else
+  # Of the tests that fail, all are shown, not the first binary's only.
+  cargo test --workspace --locked --no-fail-fast
+fi

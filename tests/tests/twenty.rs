@@ -1,0 +1,161 @@
+//! Twenty nodes in one process, eight of them in a row.
+
+use std::sync::Arc;
+
+use astral_node::{Config, Node, UpstreamLimit};
+use astral_proto::api::Ready;
+use astral_tests::api::Api;
+use astral_tests::ffmpeg::{Clip, Encoder, assert_tail, packets};
+use astral_tests::recording::Recording;
+use astral_tests::turn;
+use astral_tests::wait::{check, s, until};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Nodes in a row behind the publisher.
+const ROW: usize = 8;
+/// Nodes in all.
+const NODES: usize = 20;
+
+/// Nodes of this process, all ended by one word.
+struct Network {
+    folders: Vec<TempDir>,
+    running: JoinSet<Result<(), String>>,
+    end: Arc<watch::Sender<bool>>,
+}
+
+impl Network {
+    fn new() -> Self {
+        let end = Arc::new(watch::Sender::new(false));
+        Self {
+            folders: Vec::new(),
+            running: JoinSet::new(),
+            end,
+        }
+    }
+
+    async fn add(&mut self, limit: UpstreamLimit, peer: Option<&Ready>) -> (Ready, Api) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut config = Config::default_in(folder.path());
+        self.folders.push(folder);
+        config.upstream_limit = limit;
+        config.peers = peer
+            .map(|ready| ready.quic.parse().expect("an address"))
+            .into_iter()
+            .collect();
+        let node = Node::load(config).await.expect("a node");
+        let ready = node.handle().ready().clone();
+        let mut end = self.end.subscribe();
+        self.running.spawn(async move {
+            let ended = async move {
+                let _ = end.wait_for(|end| *end).await;
+            };
+            node.run(ended).await.map_err(|error| format!("{error:#}"))
+        });
+        let api = Api::new(&ready.http, &ready.token);
+        (ready, api)
+    }
+
+    async fn end(mut self) {
+        self.end.send_replace(true);
+        while let Some(ended) = self.running.join_next().await {
+            ended
+                .expect("no node panics")
+                .expect("every node ends well");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_arrives_whole_at_the_end_of_a_row_of_eight() {
+    let _turn = turn::alone().await;
+    let clip = Clip::small(60);
+    // Room for one copy: a promise costs 1.15 times the rate.
+    let one_copy = UpstreamLimit::Bps(clip.bps() * 17 / 10);
+    let mut network = Network::new();
+    let (first, publisher) = network.add(one_copy, None).await;
+    let (stream, ingest) = publisher.publish("Twenty").await;
+    let slug = stream.id.to_string();
+    let mut encoder = Encoder::rtmp(clip, &ingest);
+    until("the encoder", s(20), async || {
+        let local = publisher.stream(&slug).await.local;
+        check(local.frames_received > 60, format!("{local:?}"))
+    })
+    .await;
+
+    // All know the publisher only; its referrals lead each to the end of the row.
+    let mut path = vec![first.uuid];
+    let mut row = Vec::new();
+    for place in 1..=ROW {
+        let limit = if place < ROW {
+            one_copy
+        } else {
+            UpstreamLimit::Unlimited
+        };
+        let (ready, api) = network.add(limit, Some(&first)).await;
+        watch_stream(&api, &slug).await;
+        let local = api.stream(&slug).await.local;
+        assert_eq!(
+            local.parent,
+            path.last().copied(),
+            "place {place}: {local:?}"
+        );
+        assert_eq!(local.hops as usize, place, "{local:?}");
+        path.push(ready.uuid);
+        row.push(api);
+    }
+    // The rest watch, too.
+    let mut others = Vec::new();
+    while network.folders.len() < NODES {
+        let (_, api) = network.add(UpstreamLimit::Bps(0), Some(&first)).await;
+        watch_stream(&api, &slug).await;
+        others.push(api);
+    }
+    let last = row.last().expect("a row");
+    let recording = Recording::start(last, &slug, "target_ms=0");
+    let ticket = last
+        .tickets(&slug)
+        .await
+        .into_iter()
+        .find(|t| t.destination == *path.last().expect("a path"));
+    assert_eq!(ticket.expect("the last one's ticket").path, path);
+
+    encoder.finish(clip).await;
+    recording.wait_quiet(s(3), s(30)).await;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let came = recording.save(dir.path(), "came.mp4");
+    for track in ["v:0", "a:0"] {
+        let (sent, came) = (packets(&clip.path(), track), packets(&came, track));
+        let start = assert_tail(track, &sent, &came);
+        println!(
+            "{track}: {} of {} packets, from number {start} to the end",
+            came.len(),
+            sent.len()
+        );
+        assert!(came.len() > 200, "{} packets at the last node", came.len());
+    }
+    for api in row.iter().chain(&others) {
+        let local = api.stream(&slug).await.local;
+        assert_eq!(local.frames_lost, 0, "{local:?}");
+        assert!(local.frames_received > 200, "{local:?}");
+    }
+    let latency = last.stream(&slug).await.local.latency_ms;
+    println!("latency by heartbeats at hop {ROW}: {latency:.1} ms");
+    drop(recording);
+    network.end().await;
+}
+
+async fn watch_stream(api: &Api, slug: &str) {
+    until("the stream's record", s(15), async || {
+        api.try_stream(slug).await
+    })
+    .await;
+    let answer = api.watch(slug).await;
+    assert_eq!(answer.status, 201, "{answer}");
+    until("frames", s(15), async || {
+        let local = api.stream(slug).await.local;
+        check(local.frames_received > 0, format!("{local:?}"))
+    })
+    .await;
+}

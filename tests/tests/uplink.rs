@@ -1,0 +1,161 @@
+//! The upload limit is kept, and decides who feeds whom.
+
+use std::time::Duration;
+
+use astral_proto::api::{Problem, TicketState};
+use astral_tests::chain::{flows, join};
+use astral_tests::ffmpeg::{Clip, Encoder};
+use astral_tests::process::Launch;
+use astral_tests::proxy::CountingProxy;
+use astral_tests::turn;
+use astral_tests::wait::{s, until};
+use tokio::time::sleep;
+
+/// A clip, and a limit with room for one copy of it and not for two.
+fn clip_and_limit() -> (Clip, u64) {
+    let clip = Clip::small(60);
+    // A promise costs 1.15 times the highest second, which a keyframe makes some more.
+    (clip, clip.bps() * 17 / 10)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_viewer_is_fed_by_the_first_when_the_publisher_is_full() {
+    let _turn = turn::shared().await;
+    let (clip, limit) = clip_and_limit();
+    let publisher = Launch::new("publisher").limit(limit).start().await;
+    let (stream, ingest) = publisher.api.publish("Room For One").await;
+    let _encoder = Encoder::rtmp(clip, &ingest);
+    live(&publisher, &stream.slug).await;
+
+    // Both know the publisher, and only it.
+    let first = Launch::new("first").peer(&publisher).start().await;
+    join(&first, &stream).await;
+    flows(&first, &stream).await;
+    let second = Launch::new("second").peer(&publisher).start().await;
+    let ticket = join(&second, &stream).await;
+    flows(&second, &stream).await;
+
+    assert_eq!(ticket.source, first.id(), "{ticket:?}");
+    assert_eq!(ticket.path, [publisher.id(), first.id(), second.id()]);
+    assert_eq!(ticket.state, TicketState::Active);
+    let promised = publisher.api.tickets(&stream.slug).await;
+    let from_publisher: Vec<_> = promised
+        .iter()
+        .filter(|t| t.source == publisher.id())
+        .map(|t| t.destination)
+        .collect();
+    assert_eq!(
+        from_publisher,
+        [first.id()],
+        "the publisher promises one copy"
+    );
+    let passed_on = first.api.tickets(&stream.slug).await;
+    assert!(
+        passed_on
+            .iter()
+            .any(|t| t.source == first.id() && t.destination == second.id())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_that_nobody_has_upload_to_spare() {
+    let _turn = turn::shared().await;
+    let (clip, limit) = clip_and_limit();
+    let publisher = Launch::new("publisher").limit(limit).start().await;
+    let (stream, ingest) = publisher.api.publish("Room For None").await;
+    let _encoder = Encoder::rtmp(clip, &ingest);
+    live(&publisher, &stream.slug).await;
+    let first = Launch::new("first").peer(&publisher).limit(0).start().await;
+    join(&first, &stream).await;
+    flows(&first, &stream).await;
+    let second = Launch::new("second").peer(&publisher).start().await;
+    until("the stream's record", s(15), async || {
+        second.api.try_stream(&stream.slug).await
+    })
+    .await;
+
+    let answer = second.api.watch(&stream.slug).await;
+    assert_eq!(answer.status, 503, "{answer}");
+    assert!(
+        answer.headers.contains_key("retry-after"),
+        "{:?}",
+        answer.headers
+    );
+    let problem: Problem = serde_json::from_slice(&answer.body).expect("a problem");
+    println!("{}", problem.detail);
+    let why = ["upload", "never forwards"];
+    assert!(
+        why.iter().any(|why| problem.detail.contains(why)),
+        "{}",
+        problem.detail
+    );
+    assert_eq!(problem.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_sends_more_than_the_upload_limit() {
+    let _turn = turn::alone().await;
+    let (clip, limit) = clip_and_limit();
+    let publisher = Launch::new("publisher").limit(limit).start().await;
+    let (stream, ingest) = publisher.api.publish("Within The Limit").await;
+    let _encoder = Encoder::rtmp(clip, &ingest);
+    live(&publisher, &stream.slug).await;
+    // The group that is open when a child joins comes all at once: here the limit bites.
+    sleep(Duration::from_millis(700)).await;
+    let proxy = CountingProxy::before(&publisher.ready.quic).await;
+    let first = Launch::new("first")
+        .option("--peer", proxy.address)
+        .start()
+        .await;
+    join(&first, &stream).await;
+    let mut reported = Vec::new();
+    for _ in 0..12 {
+        sleep(s(1)).await;
+        reported.extend(publisher.api.node().await.upload_used_bps);
+    }
+    flows(&first, &stream).await;
+
+    let windows = proxy.windows(s(1), s(12));
+    let used: Vec<u64> = windows.iter().map(|bytes| *bytes as u64 * 8).collect();
+    let most = *used.iter().max().expect("windows");
+    let reported_most = *reported.iter().max().expect("reports");
+    println!(
+        "limit {limit} bit/s; in {} windows of 1 s over 12 s: most {most} ({:.1} %), median {}; \
+         the node says at most {reported_most}",
+        used.len(),
+        100.0 * most as f64 / limit as f64,
+        {
+            let mut sorted = used.clone();
+            sorted.sort();
+            sorted[sorted.len() / 2]
+        },
+    );
+    assert!(
+        used[used.len() / 2] > clip.bps() / 2,
+        "the stream goes through the proxy"
+    );
+    assert!(
+        most * 100 <= limit * 102,
+        "{most} bit/s left within one second"
+    );
+    assert!(
+        reported_most * 100 <= limit * 102,
+        "{reported_most} bit/s by the node's own count"
+    );
+    let local = first.api.stream(&stream.slug).await.local;
+    assert_eq!(local.frames_lost, 0, "{local:?}");
+}
+
+/// Waits until the encoder's rate is known, so that the room is judged by it.
+async fn live(publisher: &astral_tests::process::Node, slug: &str) {
+    until("the encoder", s(20), async || {
+        let stream = publisher.api.stream(slug).await;
+        let measured = stream.bitrate_bps > 100_000 && stream.local.frames_received > 75;
+        if measured {
+            Ok(())
+        } else {
+            Err(format!("{stream:?}"))
+        }
+    })
+    .await;
+}
