@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use astral_proto::ids::{PublicKey, StreamId, TicketId};
 use astral_proto::limits::FRAME_HEADER_BYTES_MAX;
@@ -202,11 +203,7 @@ pub async fn keep(conn: quinn::Connection, tickets: Tickets, shelf: Shelf) {
             let Ok(header) = incoming.header().await else {
                 return;
             };
-            let known = tickets
-                .lock()
-                .expect("no panic")
-                .get(&header.ticket)
-                .copied();
+            let known = known(&tickets, header.ticket).await;
             if let Some((stream, key)) = known {
                 let name = (stream, header.track, header.epoch, header.group);
                 shelf.open(name, header.catalog);
@@ -215,6 +212,18 @@ pub async fn keep(conn: quinn::Connection, tickets: Tickets, shelf: Shelf) {
             }
         });
     }
+}
+
+/// Media may overtake the acceptance of its ticket.
+async fn known(tickets: &Tickets, ticket: TicketId) -> Option<(StreamId, PublicKey)> {
+    for _ in 0..50 {
+        let known = tickets.lock().expect("no panic").get(&ticket).copied();
+        if known.is_some() {
+            return known;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    None
 }
 
 async fn keep_part(

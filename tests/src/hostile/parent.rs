@@ -195,6 +195,14 @@ impl Parent {
                 }
             };
             index += 1;
+            while tampers
+                && self.tamper.waits(name, &entry)
+                && self
+                    .shelf
+                    .entry(name, index)
+                    .is_err_and(|end| end.is_none())
+                && changes.changed().await.is_ok()
+            {}
             let next = self.shelf.entry(name, index).ok();
             let deed = tampers
                 .then(|| self.tamper.turn(name, &entry, next, &self.shelf))

@@ -58,7 +58,7 @@ pub enum Mode {
 
 impl Mode {
     /// All that an honest node notices at once, since no honest relay does it.
-    pub const NOTICED: [Self; 15] = [
+    pub const NOTICED: [Self; 16] = [
         Self::FlipPayload,
         Self::FlipHeader,
         Self::FlipSignature,
@@ -72,6 +72,7 @@ impl Mode {
         Self::OtherStream,
         Self::ForgedFrame,
         Self::OversizedItem,
+        Self::OversizedFrame,
         Self::EndlessHeader,
         Self::UnknownKind,
     ];
@@ -157,6 +158,11 @@ impl Tamper {
         self.strike(name, 0).then_some(old)
     }
 
+    /// Whether this frame is to be held until the next one is there.
+    pub fn waits(&self, name: Name, entry: &Entry) -> bool {
+        self.mode == Mode::Reorder && self.is_due(name) && entry.header.index >= 3
+    }
+
     fn is_due(&self, name: Name) -> bool {
         name.1 != 0 && self.struck().is_none() && self.sent() >= self.after
     }
@@ -210,7 +216,7 @@ impl Tamper {
         let whole = |entry: Entry| go_on(vec![entry.wire, entry.payload]);
         match self.mode {
             Mode::Honest | Mode::BadGroupHeader | Mode::ReplayEpoch => None,
-            Mode::FlipPayload => go_on(vec![wire, flipped(&payload, payload.len() / 2)]),
+            Mode::FlipPayload => go_on(vec![wire, flipped(&payload, payload.len() - 10)]),
             Mode::FlipHeader => go_on(vec![flipped(&wire, 10), payload]),
             Mode::FlipSignature => go_on(vec![flipped(&wire, wire.len() - 1), payload]),
             Mode::TruncateFrame => go_on(vec![wire, payload.slice(..payload.len() - 100)]),
@@ -296,8 +302,8 @@ impl Tamper {
 fn older(name: Name, shelf: &Shelf) -> Option<Name> {
     let names = shelf.names(name.0).into_iter();
     names
-        .filter(|other| other.1 == name.1 && other.2 < name.2)
-        .last()
+        .rev()
+        .find(|other| other.1 == name.1 && other.2 < name.2)
 }
 
 fn flipped(bytes: &Bytes, at: usize) -> Bytes {
