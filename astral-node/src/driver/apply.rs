@@ -153,17 +153,12 @@ impl Driver {
     }
 
     pub(super) fn log(&self, event: &Event, words: &str) {
-        match event {
-            Event::Closed { conn, code } => {
-                info!(conn = conn.0, ?code, reason = words, "connection closed");
-            }
-            Event::BadMedia { conn, stream } => {
-                warn!(conn = conn.0, stream = %stream, reason = words, "peer sent bad media");
-            }
-            Event::Received { conn, message } => {
-                debug!(conn = conn.0, message = message.name(), "received");
-            }
-            _ => {}
+        if let Event::Closed { conn, code } = event {
+            info!(conn = conn.0, ?code, reason = words, "connection closed");
+        } else if let Event::BadMedia { conn, stream } = event {
+            warn!(conn = conn.0, %stream, reason = words, "peer sent bad media");
+        } else if let Event::Received { conn, message } = event {
+            debug!(conn = conn.0, message = message.name(), "received");
         }
     }
 }

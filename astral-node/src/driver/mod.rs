@@ -38,7 +38,7 @@ const SILENT_AFTER: Duration = Duration::from_millis(400);
 type Inspect = Box<dyn FnOnce(&Overlay, Time) + Send>;
 
 enum Input {
-    Event(Event, String),
+    Event(Box<Event>, String),
     Connected {
         conn: quinn::Connection,
         dial: Option<DialId>,
@@ -56,7 +56,7 @@ impl Inbox {
     /// Hands an event over, with the words for the log that belong to it.
     pub(crate) async fn event(&self, event: Event, words: String) {
         // A driver that is gone needs no events.
-        let _ = self.sender.send(Input::Event(event, words)).await;
+        let _ = self.sender.send(Input::Event(Box::new(event), words)).await;
     }
 
     /// Hands a connection over whose handshake is done.
@@ -243,7 +243,7 @@ impl Driver {
         match input {
             Input::Event(event, words) => {
                 self.log(&event, &words);
-                self.handle(event);
+                self.handle(*event);
             }
             Input::Connected { conn, dial } => self.connected(conn, dial),
             Input::Inspect(look) => look(&self.overlay, self.now()),
@@ -251,9 +251,10 @@ impl Driver {
     }
 
     fn handle(&mut self, event: Event) {
-        let closed = match &event {
-            Event::Closed { conn, .. } => Some(*conn),
-            _ => None,
+        let closed = if let Event::Closed { conn, .. } = &event {
+            Some(*conn)
+        } else {
+            None
         };
         let now = self.now();
         let actions = self.overlay.handle(now, event);

@@ -8,6 +8,7 @@ use astral_proto::wire::CloseCode;
 use astral_proto::wire::media::GroupHeader;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::Route;
 use crate::store::{Group, GroupCursor, Piece};
@@ -41,6 +42,15 @@ pub(super) async fn send(route: Arc<Route>, group: Arc<Group>, from: (u32, u32),
             let _ = tokio::time::timeout(LATE_AFTER, stream.stopped()).await;
         }
         Ok(false) => {
+            let (track, number) = (group.track, group.group);
+            let late = sender.age().as_millis() as u64;
+            debug!(
+                conn = route.id.0,
+                track,
+                group = number,
+                late,
+                "rest of a group left out"
+            );
             let _ = stream.reset((CloseCode::Late as u32).into());
         }
         // Stopped by the child, or the connection is gone.

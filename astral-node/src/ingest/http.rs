@@ -84,15 +84,19 @@ impl From<FlvError> for IngestError {
 
 impl From<Fmp4Error> for IngestError {
     fn from(error: Fmp4Error) -> Self {
-        match &error {
-            Fmp4Error::Encrypted { .. } | Fmp4Error::UnsupportedCodec(_) => {
-                Self::Unsupported(error.to_string())
-            }
-            Fmp4Error::NoMoov { .. } => Self::Malformed(format!(
-                "{error}: not a fragmented MP4. With ffmpeg: -f mp4 -movflags +cmaf+frag_keyframe"
-            )),
-            _ => Self::Malformed(error.to_string()),
+        let words = error.to_string();
+        if matches!(
+            error,
+            Fmp4Error::Encrypted { .. } | Fmp4Error::UnsupportedCodec(_)
+        ) {
+            return Self::Unsupported(words);
         }
+        if matches!(error, Fmp4Error::NoMoov { .. }) {
+            return Self::Malformed(format!(
+                "{words}: not a fragmented MP4. With ffmpeg: -f mp4 -movflags +cmaf+frag_keyframe"
+            ));
+        }
+        Self::Malformed(words)
     }
 }
 

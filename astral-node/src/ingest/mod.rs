@@ -22,6 +22,8 @@ mod publisher;
 pub(crate) mod rtmp;
 mod session;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use astral_media::flv::FlvDemuxer;
 use astral_media::rtmp::{self, Event, Limits, RtmpError};
-use astral_media::source::SourceEvent;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -114,6 +113,7 @@ struct Connection {
     opened_at: Instant,
     received: u64,
     heard_at: Instant,
+    pinged_at: Instant,
     piece: Box<[u8]>,
 }
 
@@ -128,6 +128,7 @@ impl Connection {
             opened_at: now,
             received: 0,
             heard_at: now,
+            pinged_at: now,
             piece: vec![0; PIECE].into(),
         }
     }
@@ -175,22 +176,32 @@ impl Connection {
     ) -> Result<Vec<Event>, End> {
         let (until, what) = self.deadline(session.is_some());
         let replaced = session.map(Session::replaced).unwrap_or_default();
-        let next_ping = Instant::now() + PING;
+        let is_asking = session.is_some();
+        if is_asking && self.pinged_at.elapsed() >= PING {
+            self.pinged_at = Instant::now();
+            let since = self.opened_at.elapsed().as_millis();
+            self.rtmp.ping(since as u32);
+            self.flush().await?;
+        }
+        let next_ping = self.pinged_at + PING;
+        let wake = if is_asking {
+            until.min(next_ping)
+        } else {
+            until
+        };
         let read = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Err(End::Shutdown),
             () = replaced.cancelled() => {
                 return Err(session.map_or(End::Closed, |session| session.over().into()));
             }
-            read = timeout_at(until.min(next_ping), self.socket.read(&mut self.piece)) => read,
+            read = timeout_at(wake, self.socket.read(&mut self.piece)) => read,
         };
         let Ok(read) = read else {
-            if Instant::now() >= until {
-                return Err(End::TimedOut(what));
-            }
-            let since = self.opened_at.elapsed().as_millis();
-            self.rtmp.ping(since as u32);
-            return Ok(Vec::new());
+            return match Instant::now() >= until {
+                true => Err(End::TimedOut(what)),
+                false => Ok(Vec::new()),
+            };
         };
         let count = read?;
         if count == 0 {
@@ -298,12 +309,8 @@ impl Connection {
         let _ = timeout(drain, self.drain()).await;
     }
 
-    /// Reads and forgets until the client closes. Pings and the like need no answer here.
+    /// Reads and forgets until the client closes.
     async fn drain(&mut self) {
-        while matches!(self.socket.read(&mut self.piece).await, Ok(1..)) {
-            if self.rtmp.feed(&[]).is_err() {
-                return;
-            }
-        }
+        while matches!(self.socket.read(&mut self.piece).await, Ok(1..)) {}
     }
 }

@@ -69,11 +69,13 @@ impl GroupCursor {
     }
 
     /// The group it reads.
+    #[cfg(test)]
     pub(crate) fn group(&self) -> &Arc<Group> {
         &self.group
     }
 
     /// Frame and chunk that come next.
+    #[cfg(test)]
     pub(crate) fn position(&self) -> (u32, u32) {
         (self.frame, self.chunk)
     }

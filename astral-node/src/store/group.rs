@@ -127,11 +127,6 @@ impl Group {
         lock(&self.inner).gone
     }
 
-    /// Whether all its frames are here.
-    pub(crate) fn is_complete(&self) -> bool {
-        lock(&self.inner).is_complete()
-    }
-
     /// Bytes of payload and headers held.
     pub(crate) fn bytes(&self) -> usize {
         lock(&self.inner).bytes

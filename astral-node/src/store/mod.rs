@@ -325,6 +325,7 @@ impl StreamStore {
     }
 
     /// Where the stream stands, as its publisher says.
+    #[cfg(test)]
     pub(crate) fn state(&self) -> StreamState {
         lock(&self.ring).state
     }
@@ -369,6 +370,7 @@ impl StreamStore {
     }
 
     /// One group of a track; for track 0 the newest catalog if it has this version.
+    #[cfg(test)]
     pub(crate) fn group(&self, track: u8, number: u64) -> Option<Arc<Group>> {
         lock(&self.ring).group(track, number)
     }

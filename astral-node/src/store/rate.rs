@@ -15,6 +15,8 @@ const SLOTS: usize = 50;
 pub(super) struct Rate {
     start: Instant,
     newest: u64,
+    /// Slot in which bytes began to come after a pause longer than is remembered.
+    began: u64,
     slots: [u64; SLOTS],
 }
 
@@ -23,16 +25,23 @@ impl Rate {
         Self {
             start: now,
             newest: 0,
+            began: 0,
             slots: [0; SLOTS],
         }
     }
 
     pub(super) fn add(&mut self, now: Instant, bytes: usize) {
         self.advance(now);
+        if self.slots.iter().all(|bytes| *bytes == 0) {
+            self.began = self.newest;
+        }
         self.slots[(self.newest % SLOTS as u64) as usize] += bytes as u64;
     }
 
     /// The rate of the last second, and the highest of any second remembered, in bit/s.
+    ///
+    /// The highest is 0, not known, until bytes have come for a whole second: a part of
+    /// one would promise the upload that a stream takes to more than there is room for.
     pub(super) fn bps(&mut self, now: Instant) -> (u64, u64) {
         self.advance(now);
         let ago = |slots: usize| (self.newest as usize + SLOTS - slots) % SLOTS;
@@ -43,7 +52,8 @@ impl Rate {
                 * 8
         };
         let peak = (0..=SLOTS - SECOND).map(second).max();
-        (second(0), peak.unwrap_or(0))
+        let known = self.newest - self.began >= SECOND as u64;
+        (second(0), peak.filter(|_| known).unwrap_or(0))
     }
 
     fn advance(&mut self, now: Instant) {
@@ -69,7 +79,8 @@ mod tests {
         for ms in (0..1000).step_by(100) {
             rate.add(at(ms), 1_000);
         }
-        assert_eq!(rate.bps(at(950)), (80_000, 80_000));
+        assert_eq!(rate.bps(at(950)), (80_000, 0));
+        assert_eq!(rate.bps(at(1_000)), (72_000, 80_000));
         assert_eq!(rate.bps(at(2_500)), (0, 80_000));
         assert_eq!(rate.bps(at(7_000)), (0, 0));
     }

@@ -708,6 +708,7 @@ impl Ring {
             .collect()
     }
 
+    #[cfg(test)]
     pub(super) fn group(&self, track: u8, number: u64) -> Option<Arc<Group>> {
         if track == 0 {
             let newest = self.catalog_group.clone();

@@ -46,8 +46,10 @@ impl Budget {
         self.limit_bps == Some(0)
     }
 
+    /// Whether the rates themselves pass the limit: the margin that admission
+    /// asks for is there to be used, so that one busy second ends no ticket.
     pub(crate) fn is_over(&self) -> bool {
-        self.limit_bps
-            .is_some_and(|limit| self.promised_bps > limit)
+        let rates_bps = self.promised_bps / ADMISSION_PERCENT * 100;
+        self.limit_bps.is_some_and(|limit| rates_bps > limit)
     }
 }

@@ -96,15 +96,15 @@ impl Overlay {
     }
 
     fn charge_of(&self, id: StreamId) -> u64 {
-        let measured = self
-            .streams
-            .get(&id)
-            .map_or(0, |stream| stream.progress.peak_bps);
-        let declared = self
-            .records
-            .stream(id)
-            .and_then(|known| known.record.value().bitrate_bps);
-        charge(measured.max(declared.unwrap_or(0)))
+        charge(self.known_rate(id).unwrap_or(0))
+    }
+
+    /// The stream's rate as measured here or declared by its publisher.
+    fn known_rate(&self, id: StreamId) -> Option<u64> {
+        let measured = self.streams.get(&id).map(|s| s.progress.peak_bps);
+        let known = self.records.stream(id);
+        let declared = known.and_then(|known| known.record.value().bitrate_bps);
+        measured.max(declared).filter(|bps| *bps > 0)
     }
 
     fn offer(&mut self, conn: ConnId, id: StreamId) {
@@ -243,7 +243,9 @@ impl Overlay {
     pub(super) fn recharge(&mut self, now: Time) {
         let streams: Vec<StreamId> = self.feeds.values().map(|feed| feed.stream).collect();
         for id in streams {
-            let charge_bps = self.charge_of(id);
+            let Some(charge_bps) = self.known_rate(id).map(charge) else {
+                continue;
+            };
             for feed in self.feeds.values_mut().filter(|feed| feed.stream == id) {
                 feed.charge_bps = charge_bps;
             }
