@@ -186,7 +186,10 @@ impl Handle {
 
     /// Bumps whenever something changes that the API shows.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.changes.clone()
+        let mut changes = self.inner.changes.clone();
+        // A clone has seen as little as its original, which nobody reads.
+        changes.mark_unchanged();
+        changes
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -233,14 +236,13 @@ impl Handle {
         let id = wanted.parse::<StreamId>().ok();
         let slug = id.is_none().then(|| wanted.clone());
         let asked = async {
+            let mut changes = self.changes();
+            let mut ask = tokio::time::interval(FIND_EVERY);
             loop {
-                self.tell(Event::Find {
-                    id,
-                    slug: slug.clone(),
-                })
-                .await;
-                let mut changes = self.changes();
-                let _ = tokio::time::timeout(FIND_EVERY, changes.changed()).await;
+                tokio::select! {
+                    _ = ask.tick() => self.tell(Event::Find { id, slug: slug.clone() }).await,
+                    _ = changes.changed() => {}
+                }
                 if let Some(found) = self.resolve_here(&wanted).await {
                     return found;
                 }
@@ -302,7 +304,12 @@ impl Handle {
         };
         match tokio::time::timeout(WATCH_WITHIN, active).await {
             Ok(ticket) => Ok(Watched::New(ticket)),
-            Err(_) => Err(ApiError::NoRoom(self.why_not(id).await)),
+            Err(_) => {
+                let reason = self.why_not(id).await;
+                // What was answered with a no is not gone on with behind the caller's back.
+                self.tell(Event::Unwant { stream: id, why: Some(Why::Watch) }).await;
+                Err(ApiError::NoRoom(reason))
+            }
         }
     }
 

@@ -281,27 +281,34 @@ pub fn packets(file: &Path, track: &str) -> Vec<String> {
 
 /// Where `received` begins in `sent`; panics unless it is all of it from there to the end.
 pub fn assert_tail(what: &str, sent: &[String], received: &[String]) -> usize {
-    assert!(!received.is_empty(), "{what}: nothing came");
-    let missing = sent.len().checked_sub(received.len());
-    if let Some(start) = missing.filter(|start| sent[*start..] == *received) {
-        return start;
-    }
-    let (sent_len, came_len) = (sent.len(), received.len());
-    let start = sent.iter().position(|hash| *hash == received[0]);
+    let start = assert_run(what, sent, received);
+    let (end, all) = (start + received.len(), sent.len());
+    assert!(
+        end == all,
+        "{what}: the last {} of {all} packets are missing",
+        all - end
+    );
+    start
+}
+
+/// Where `received` begins in `sent`; panics unless none is missing up to its own end.
+pub fn assert_run(what: &str, sent: &[String], received: &[String]) -> usize {
+    let first = received
+        .first()
+        .unwrap_or_else(|| panic!("{what}: nothing came"));
+    let start = sent.iter().position(|hash| hash == first);
     let start = start.unwrap_or_else(|| panic!("{what}: the first packet was never sent"));
     let pairs = sent[start..].iter().zip(received);
     let same = pairs.take_while(|(sent, came)| sent == came).count();
-    let next = received
-        .get(same)
-        .map(|came| sent.iter().position(|hash| hash == came));
-    panic!(
-        "{what}: {came_len} of {sent_len} packets came; they are those from number {start} on, but \
-         in the place of number {} there is {}",
-        start + same,
-        match next {
-            None => "nothing more".to_owned(),
-            Some(None) => "one that was never sent".to_owned(),
-            Some(Some(number)) => format!("number {number}"),
-        }
-    );
+    if let Some(wrong) = received.get(same) {
+        let place = sent.iter().position(|hash| hash == wrong);
+        panic!(
+            "{what}: {} of {} packets came, from number {start} on, but in the place of number {} \
+             there is {place:?}",
+            received.len(),
+            sent.len(),
+            start + same
+        );
+    }
+    start
 }

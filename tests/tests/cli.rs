@@ -200,11 +200,12 @@ async fn publish_sends_a_file_in_real_time() {
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let mut sender = scopeguard(command.spawn().expect("astral starts"));
-    // Longer than the clip, so that the seam of the loop is in it.
+    // Longer than the clip, so that the seam of the loop is in it: 30 pictures and some 24
+    // bundles of sound a second.
     until("14 s of frames", s(40), async || {
         let stream = node.api.try_stream("from-a-file").await?;
         let frames = stream.local.frames_received;
-        check(frames > 14 * 30, format!("{frames} frames"))
+        check(frames > 14 * 54, format!("{frames} frames"))
     })
     .await;
     let stream = node.api.stream("from-a-file").await;

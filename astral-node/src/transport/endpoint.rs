@@ -5,12 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use astral_proto::ids::SecretKey;
+use astral_proto::ids::{SecretKey, sha256};
 use astral_proto::limits::CONNECTIONS_MAX;
+use aws_lc_rs::hmac;
 use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{
-    ClientConfig, ConnectError, Connecting, Connection, ConnectionError, Endpoint, EndpointConfig,
-    IdleTimeout, Runtime as _, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    ClientConfig, ConnectError, Connecting, Connection, ConnectionError, ConnectionId,
+    ConnectionIdGenerator, Endpoint, EndpointConfig, IdleTimeout, Runtime as _, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -47,6 +49,8 @@ const RECEIVE_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// Bytes of datagrams (heartbeats) that wait, in each direction: some fifty.
 const DATAGRAM_BUFFER_BYTES: usize = 64 * 1024;
+/// Length of our connection ids: no two of a node are alike.
+const CONNECTION_ID_BYTES: usize = 8;
 /// Incoming connections that wait to be looked at.
 const INCOMING_MAX: usize = 256;
 /// Bytes that may come for one of those before it is accepted: a few packets.
@@ -101,7 +105,7 @@ pub(crate) fn bind(
     let identity = Identity::new(key)?;
     let transport = Arc::new(transport(config.congestion));
     let mut endpoint = Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
+        endpoint_config(key),
         Some(server(&identity, &transport)?),
         socket,
         Arc::new(TokioRuntime),
@@ -109,6 +113,36 @@ pub(crate) fn bind(
     .map_err(failed)?;
     endpoint.set_default_client_config(client(&identity, &transport)?);
     Ok((endpoint, address))
+}
+
+/// With stateless resets (RFC 9000 §10.3) that survive a restart: their key comes from the
+/// node's own, so that a peer of the process before is told at its next packet that the
+/// connection is gone, and need not wait for [`IDLE_TIMEOUT_MS`].
+fn endpoint_config(key: &SecretKey) -> EndpointConfig {
+    let secret = sha256(&[&b"astral/1 stateless reset"[..], key.seed()].concat());
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
+    config.cid_generator(|| Box::new(ConnectionIds));
+    config
+}
+
+/// Random connection ids. quinn's own are marked with a key of the process, and those of
+/// the process before would be dropped without a reset.
+struct ConnectionIds;
+
+impl ConnectionIdGenerator for ConnectionIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; CONNECTION_ID_BYTES];
+        getrandom::fill(&mut id).expect("the node's keys were drawn from there, too");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Connects to `address`. The caller checks whom it has reached.

@@ -145,6 +145,10 @@ impl Overlay {
         stream.wanted.insert(why);
         if is_new {
             stream.attempt = 0;
+            if self.records.node(record.value().publisher).is_none() {
+                // The answer says where the publisher is: the last resort when the parent is lost.
+                self.find(Some(id), None);
+            }
             self.act(Action::Open { record });
             self.start_search(now, id);
         }
@@ -223,11 +227,19 @@ impl Overlay {
     // Asking
 
     fn start_search(&mut self, now: Time, id: StreamId) {
+        self.start_search_at(now, id, &[]);
+    }
+
+    /// Starts a search at those whom somebody named, too: without them it may be over at once.
+    fn start_search_at(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if stream.search.is_some() || self.leaving {
+        if self.leaving {
             return;
+        }
+        if stream.search.is_some() {
+            return self.follow(now, id, referrals);
         }
         stream.search = Some(Search::new());
         stream.avoided.retain(|_, until| *until > now);
@@ -244,6 +256,7 @@ impl Overlay {
         if let Some(publisher) = publisher.filter(|_| alone || again) {
             self.ask_by_dialling(now, id, publisher, Vec::new());
         }
+        self.follow(now, id, referrals);
         self.timers.set(Timer::Search(id), now.after(ASK_WITHIN));
         self.settle(now, id);
     }
@@ -651,8 +664,7 @@ impl Overlay {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            self.start_search(now, id);
-            self.follow(now, id, referrals);
+            self.start_search_at(now, id, referrals);
         }
     }
 

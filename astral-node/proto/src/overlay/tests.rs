@@ -505,6 +505,47 @@ fn killed_parent_is_noticed_by_missed_heartbeats_and_replaced() {
     assert!(net.nodes[0].overlay.children() == 1);
 }
 
+/// Node 2 hears of everything from node 1 only, as a viewer does whose `--peer` is a relay.
+fn row() -> Net {
+    let mut net = Net::new(&[1, 1, 0]);
+    net.bootstrap(1, 0);
+    net.bootstrap(2, 1);
+    net.run(Duration::from_secs(1));
+    net.publish();
+    net.run(Duration::from_millis(200));
+    net.watch(1);
+    net.run(Duration::from_secs(1));
+    net.watch(2);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.parent(2), Some(net.id(1)));
+    net.event(
+        0,
+        Event::Limit {
+            bps: Some(2 * charge(1_000_000)),
+        },
+    );
+    net
+}
+
+#[test]
+fn publisher_is_found_when_the_only_peer_is_killed() {
+    let mut net = row();
+    net.kill(1);
+    net.run(Duration::from_secs(5));
+    assert_eq!(net.parent(2), Some(net.id(0)));
+    net.check(&[2]);
+}
+
+#[test]
+fn referrals_of_a_leaving_parent_are_followed() {
+    let mut net = row();
+    net.event(1, Event::Leave);
+    net.run(Duration::from_secs(1));
+    assert!(net.nodes[1].left, "its only child has moved");
+    assert_eq!(net.parent(2), Some(net.id(0)));
+    net.check(&[2]);
+}
+
 #[test]
 fn frozen_parent_is_left_and_waking_up_late_blames_nobody() {
     let mut net = star(&[2, 1, 1]);
