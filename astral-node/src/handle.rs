@@ -307,7 +307,11 @@ impl Handle {
             Err(_) => {
                 let reason = self.why_not(id).await;
                 // What was answered with a no is not gone on with behind the caller's back.
-                self.tell(Event::Unwant { stream: id, why: Some(Why::Watch) }).await;
+                self.tell(Event::Unwant {
+                    stream: id,
+                    why: Some(Why::Watch),
+                })
+                .await;
                 Err(ApiError::NoRoom(reason))
             }
         }
@@ -399,6 +403,13 @@ impl Handle {
     /// [`ApiError::Unknown`] if the stream is not known.
     pub(crate) async fn open_live(&self, id: StreamId, start: StartAt) -> Result<Live, ApiError> {
         let guard = self.reader_came(id);
+        if !self.is_own(id) {
+            self.tell(Event::Want {
+                stream: id,
+                why: Why::Readers,
+            })
+            .await;
+        }
         let record = self
             .inner
             .inbox
@@ -408,13 +419,6 @@ impl Handle {
             .flatten()
             .ok_or_else(|| ApiError::Unknown(format!("no stream {id}")))?;
         let store = self.inner.stores.open(&record);
-        if !self.is_own(id) {
-            self.tell(Event::Want {
-                stream: id,
-                why: Why::Readers,
-            })
-            .await;
-        }
         let reader = LiveReader::new(store.clone(), start);
         Ok(Live {
             reader,
@@ -469,6 +473,11 @@ impl Handle {
                 why: Some(Why::Readers),
             })
             .await;
+            // A reader that came meanwhile may have spoken before this farewell.
+            if lock(&self.inner.state.readers).contains_key(&stream) {
+                let why = Why::Readers;
+                self.tell(Event::Want { stream, why }).await;
+            }
         }
     }
 }

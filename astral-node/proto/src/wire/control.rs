@@ -11,8 +11,8 @@ use super::varint::put_varint;
 use super::{Reader, WireError};
 use crate::ids::{NodeId, SIGNATURE_LEN, StreamId, TicketId};
 use crate::limits::{
-    ADDRESSES_MAX, FETCH_FRAMES_MAX, HAVE_GROUPS_MAX, MESSAGE_BYTES_MAX, PATH_MAX,
-    RECORD_BYTES_MAX, RECORDS_PER_MESSAGE, REFERRALS_MAX, TRACK_MAX,
+    ADDRESSES_MAX, FETCH_FRAMES_MAX, GROUP_FRAMES_MAX, HAVE_GROUPS_MAX, MESSAGE_BYTES_MAX,
+    PATH_MAX, RECORD_BYTES_MAX, RECORDS_PER_MESSAGE, REFERRALS_MAX, TRACK_MAX,
 };
 use crate::record::Address;
 
@@ -483,6 +483,12 @@ fn referrals(list: &[Referral]) -> Result<(), WireError> {
 }
 
 fn have(have: &Have) -> Result<(), WireError> {
+    let furthest = have.groups.iter().map(|held| held.frame as usize).max();
+    at_most(
+        "have: frame",
+        furthest.unwrap_or(0),
+        GROUP_FRAMES_MAX as usize,
+    )?;
     at_most(
         "have: groups",
         have.groups.len(),

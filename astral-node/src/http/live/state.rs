@@ -73,7 +73,7 @@ impl Watching {
     async fn next(&mut self) -> String {
         loop {
             let due = self.changed_or_due().await;
-            let now = self.handle.stream(&self.id.to_string()).await.ok();
+            let now = self.handle.stream_by_id(self.id).await.ok();
             let Some(now) = now.filter(|now| due || self.said.as_ref() != Some(now)) else {
                 self.said_at = if due { Instant::now() } else { self.said_at };
                 continue;
