@@ -2,6 +2,8 @@
 
 mod own;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,7 +186,7 @@ impl Handle {
         &self.inner.uplink
     }
 
-    /// Bumps whenever something changes that the API shows.
+    /// Bumps whenever something changes that the API shows, from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         let mut changes = self.inner.changes.clone();
         // A clone has seen as little as its original, which nobody reads.
@@ -307,7 +309,11 @@ impl Handle {
             Err(_) => {
                 let reason = self.why_not(id).await;
                 // What was answered with a no is not gone on with behind the caller's back.
-                self.tell(Event::Unwant { stream: id, why: Some(Why::Watch) }).await;
+                self.tell(Event::Unwant {
+                    stream: id,
+                    why: Some(Why::Watch),
+                })
+                .await;
                 Err(ApiError::NoRoom(reason))
             }
         }
