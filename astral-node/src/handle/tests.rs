@@ -2,6 +2,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::node::Node;
@@ -35,4 +36,30 @@ async fn looking_for_an_unknown_stream_leaves_the_node_in_peace() {
         looking.as_mut().poll(cx)
     });
     assert!(matches!(found.await, Err(ApiError::Unknown(_))));
+}
+
+#[tokio::test]
+async fn two_streams_made_at_once_do_not_get_one_name() {
+    let (handle, _dir) = running().await;
+    let (one, two) = tokio::join!(handle.publish(show()), handle.publish(show()));
+    let taken = Err(ApiError::NameTaken("Show".into()));
+    assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+    assert!(one == taken || two == taken);
+}
+
+#[tokio::test]
+async fn a_stream_is_made_whole_though_whoever_asked_has_gone() {
+    let (handle, _dir) = running().await;
+    {
+        let mut asked = pin!(handle.publish(show()));
+        assert!(futures_util::poll!(&mut asked).is_pending());
+    }
+    let made = async {
+        while handle.streams().await.is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), made)
+        .await
+        .expect("it is made");
 }
