@@ -413,7 +413,9 @@ impl Handle {
         let record = record
             .flatten()
             .ok_or_else(|| ApiError::Unknown(format!("no stream {id}")))?;
-        let store = self.inner.stores.open(&record);
+        // A store that is there has been told more than an own stream's record says yet.
+        let stores = &self.inner.stores;
+        let store = stores.of(id).unwrap_or_else(|| stores.open(&record));
         if !self.is_own(id) {
             self.tell(Event::Want {
                 stream: id,

@@ -1,11 +1,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
+use astral_proto::record::StreamState;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::node::Node;
+use crate::store::LiveEvent;
 
 /// A running node; the folder goes with the value.
 async fn running() -> (Handle, TempDir) {
@@ -62,4 +64,16 @@ async fn a_stream_is_made_whole_though_whoever_asked_has_gone() {
     timeout(Duration::from_secs(10), made)
         .await
         .expect("it is made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_a_player_does_not_take_back_what_the_encoder_did() {
+    let (handle, _dir) = running().await;
+    let id = handle.publish(show()).await.unwrap().id;
+    // The record that says so is signed a moment later.
+    handle.registry().set_paused(id, true);
+    let start = StartAt::Live { target_ms: 0 };
+    let mut live = handle.open_live(id, start).await.unwrap();
+    let state = LiveEvent::State(StreamState::Paused);
+    assert_eq!(live.reader.next().await, state);
 }
