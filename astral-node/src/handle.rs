@@ -202,6 +202,13 @@ impl Handle {
         self.inner.state.ready.store(true, Ordering::Relaxed);
     }
 
+    /// Local players that read now.
+    #[cfg(test)]
+    pub(crate) fn readers(&self) -> usize {
+        let readers = lock(&self.inner.state.readers);
+        readers.values().map(|readers| readers.count).sum()
+    }
+
     async fn tell(&self, event: Event) {
         self.inner.inbox.event(event, String::new()).await;
     }
