@@ -2,6 +2,8 @@
 
 mod own;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,7 +186,7 @@ impl Handle {
         &self.inner.uplink
     }
 
-    /// Bumps whenever something changes that the API shows.
+    /// Bumps whenever something changes that the API shows, from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         let mut changes = self.inner.changes.clone();
         // A clone has seen as little as its original, which nobody reads.
@@ -198,6 +200,13 @@ impl Handle {
 
     pub(crate) fn set_ready(&self) {
         self.inner.state.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Local players that read now.
+    #[cfg(test)]
+    pub(crate) fn readers(&self) -> usize {
+        let readers = lock(&self.inner.state.readers);
+        readers.values().map(|readers| readers.count).sum()
     }
 
     async fn tell(&self, event: Event) {
@@ -418,7 +427,9 @@ impl Handle {
         let record = record
             .flatten()
             .ok_or_else(|| ApiError::Unknown(format!("no stream {id}")))?;
-        let store = self.inner.stores.open(&record);
+        // A store that is there has been told more than an own stream's record says yet.
+        let stores = &self.inner.stores;
+        let store = stores.of(id).unwrap_or_else(|| stores.open(&record));
         let reader = LiveReader::new(store.clone(), start);
         Ok(Live {
             reader,

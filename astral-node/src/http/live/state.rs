@@ -55,8 +55,11 @@ pub(super) fn messages(
     id: StreamId,
     store: Arc<StreamStore>,
 ) -> impl Stream<Item = String> + Send {
+    let mut changes = handle.changes();
+    // What the player has been told so far was said before there was a store.
+    changes.mark_changed();
     let watching = Watching {
-        changes: handle.changes(),
+        changes,
         handle,
         id,
         store,
