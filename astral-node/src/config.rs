@@ -49,8 +49,6 @@ pub struct Config {
     pub upstream_limit: UpstreamLimit,
     /// Nodes to bootstrap from.
     pub peers: Vec<PeerAddress>,
-    /// Whether to serve others as a supernode; default [`SupernodeMode::Auto`].
-    pub supernode: SupernodeMode,
     /// `host:port` to tell others, besides what they see.
     pub advertise: Vec<String>,
     /// Web origins that may call the local API and play.
@@ -69,17 +67,6 @@ pub struct Config {
     pub require_token: bool,
     /// Name of this node for people; default none.
     pub name: Option<String>,
-}
-
-/// When a node serves others as a supernode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SupernodeMode {
-    /// When there is none within reach and this node can be reached.
-    Auto,
-    /// From the start.
-    Always,
-    /// Not at all.
-    Never,
 }
 
 /// Congestion controller of QUIC.
@@ -342,7 +329,6 @@ impl Options {
             uuid: self.uuid,
             upstream_limit: self.upstream_limit.unwrap_or(UpstreamLimit::Learnt),
             peers: self.peer.unwrap_or_default(),
-            supernode: SupernodeMode::Auto,
             advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
             allow_origin: texts(
                 self.allow_origin

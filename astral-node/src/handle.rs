@@ -2,6 +2,8 @@
 
 mod own;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,9 +186,12 @@ impl Handle {
         &self.inner.uplink
     }
 
-    /// Bumps whenever something changes that the API shows.
+    /// Bumps whenever something changes that the API shows, from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.inner.changes.clone()
+        let mut changes = self.inner.changes.clone();
+        // A clone has seen as little as its original, which nobody reads.
+        changes.mark_unchanged();
+        changes
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -195,6 +200,13 @@ impl Handle {
 
     pub(crate) fn set_ready(&self) {
         self.inner.state.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Local players that read now.
+    #[cfg(test)]
+    pub(crate) fn readers(&self) -> usize {
+        let readers = lock(&self.inner.state.readers);
+        readers.values().map(|readers| readers.count).sum()
     }
 
     async fn tell(&self, event: Event) {
@@ -233,14 +245,13 @@ impl Handle {
         let id = wanted.parse::<StreamId>().ok();
         let slug = id.is_none().then(|| wanted.clone());
         let asked = async {
+            let mut changes = self.changes();
+            let mut ask = tokio::time::interval(FIND_EVERY);
             loop {
-                self.tell(Event::Find {
-                    id,
-                    slug: slug.clone(),
-                })
-                .await;
-                let mut changes = self.changes();
-                let _ = tokio::time::timeout(FIND_EVERY, changes.changed()).await;
+                tokio::select! {
+                    _ = ask.tick() => self.tell(Event::Find { id, slug: slug.clone() }).await,
+                    _ = changes.changed() => {}
+                }
                 if let Some(found) = self.resolve_here(&wanted).await {
                     return found;
                 }
@@ -302,7 +313,16 @@ impl Handle {
         };
         match tokio::time::timeout(WATCH_WITHIN, active).await {
             Ok(ticket) => Ok(Watched::New(ticket)),
-            Err(_) => Err(ApiError::NoRoom(self.why_not(id).await)),
+            Err(_) => {
+                let reason = self.why_not(id).await;
+                // What was answered with a no is not gone on with behind the caller's back.
+                self.tell(Event::Unwant {
+                    stream: id,
+                    why: Some(Why::Watch),
+                })
+                .await;
+                Err(ApiError::NoRoom(reason))
+            }
         }
     }
 
@@ -392,6 +412,13 @@ impl Handle {
     /// [`ApiError::Unknown`] if the stream is not known.
     pub(crate) async fn open_live(&self, id: StreamId, start: StartAt) -> Result<Live, ApiError> {
         let guard = self.reader_came(id);
+        if !self.is_own(id) {
+            self.tell(Event::Want {
+                stream: id,
+                why: Why::Readers,
+            })
+            .await;
+        }
         let record = self
             .inner
             .inbox
@@ -400,14 +427,9 @@ impl Handle {
         let record = record
             .flatten()
             .ok_or_else(|| ApiError::Unknown(format!("no stream {id}")))?;
-        let store = self.inner.stores.open(&record);
-        if !self.is_own(id) {
-            self.tell(Event::Want {
-                stream: id,
-                why: Why::Readers,
-            })
-            .await;
-        }
+        // A store that is there has been told more than an own stream's record says yet.
+        let stores = &self.inner.stores;
+        let store = stores.of(id).unwrap_or_else(|| stores.open(&record));
         let reader = LiveReader::new(store.clone(), start);
         Ok(Live {
             reader,
@@ -462,6 +484,11 @@ impl Handle {
                 why: Some(Why::Readers),
             })
             .await;
+            // A reader that came meanwhile may have spoken before this farewell.
+            if lock(&self.inner.state.readers).contains_key(&stream) {
+                let why = Why::Readers;
+                self.tell(Event::Want { stream, why }).await;
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) const UPLOAD_START_BPS: u64 = 8_000_000;
 /// The first bootstrap round counts as done after this at the latest.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 /// A node that leaves in good order is gone within this; then it just goes.
-const LEAVE_WITHIN: Duration = Duration::from_millis(3_500);
+const LEAVE_WITHIN: Duration = Duration::from_millis(3_200);
 /// Time for the last words on every connection.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// HTTP requests that run get this long to end.
@@ -167,7 +167,7 @@ impl Node {
                 info!(%address, "listening: {what}");
             }
         }
-        let driver = tokio::spawn(self.driver.run());
+        let mut driver = tokio::spawn(self.driver.run());
         tasks.spawn(accept(self.endpoint.clone(), handle.clone()));
         handle.restore_streams()?;
         handle.bootstrap();
@@ -183,6 +183,10 @@ impl Node {
         tokio::select! {
             () = shutdown => {}
             () = stop.cancelled() => {}
+            ended = &mut driver => {
+                ended.context("the driver has failed")?;
+                anyhow::bail!("the driver has ended");
+            }
         }
         info!("leaving: children move first");
         leave(&handle, self.started).await;
@@ -203,13 +207,13 @@ impl Node {
 }
 
 async fn leave(handle: &Handle, mut started: Started) {
-    handle
-        .inner()
-        .inbox
-        .event(Event::Leave, String::new())
-        .await;
-    let left = started.left.wait_for(|left| *left);
-    let _ = tokio::time::timeout(LEAVE_WITHIN, left).await;
+    let inbox = &handle.inner().inbox;
+    let leaving = async {
+        inbox.event(Event::Leave, String::new()).await;
+        // The driver's end says as much.
+        let _ = started.left.wait_for(|left| *left).await;
+    };
+    let _ = tokio::time::timeout(LEAVE_WITHIN, leaving).await;
 }
 
 async fn became_ready(handle: Handle) {

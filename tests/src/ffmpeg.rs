@@ -214,7 +214,7 @@ impl Encoder {
         let stderr = log.reopen().expect("the log file");
         let mut command = ffmpeg();
         command
-            .arg("-re")
+            .args(pace)
             .arg("-i")
             .arg(clip.path())
             .args(["-c", "copy"])

@@ -9,15 +9,18 @@
 //! Chromium. Whatever is missing fails the test and says which command brings it.
 
 pub mod api;
+pub mod bench;
 pub mod cdp;
 pub mod chain;
 pub mod ffmpeg;
 pub mod fmp4;
+pub mod hostile;
 pub mod places;
 pub mod player;
 pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod recording;
+pub mod synthetic;
 pub mod turn;
 pub mod wait;

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::overlay::{Action, Change, ConnId, Event};
+use astral_proto::record::StreamState;
 use astral_proto::wire::CloseCode;
 use astral_proto::wire::control::{Confirm, Have, TicketConfirm};
 use tracing::{debug, info, warn};
@@ -47,7 +48,10 @@ impl Driver {
                 self.stores.open(&record);
             }
             Action::Drop { stream } => {
-                self.stores.remove(stream);
+                // Readers of a store that is not filled any more come to an end.
+                if let Some(store) = self.stores.remove(stream) {
+                    store.set_state(StreamState::Ended);
+                }
             }
             Action::SetRoute {
                 conn,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use astral_proto::wire::CloseCode;
 use astral_proto::wire::media::GroupHeader;
 use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::Route;
@@ -21,34 +21,45 @@ const DISCARD_AFTER: Duration = Duration::from_millis(200);
 const LATE_AFTER: Duration = Duration::from_millis(1_500);
 /// A child this many frames behind within a group loses discardable ones.
 const LAG_FRAMES: u32 = 15;
+/// A child that was once no further behind than this has caught up.
+const LEVEL_FRAMES: u32 = 2;
+/// How often a group that cannot be written is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Sends a group from frame and chunk `from` on, as it comes into the store.
 pub(super) async fn send(route: Arc<Route>, group: Arc<Group>, from: (u32, u32), class: Class) {
-    let Ok(mut stream) = route.conn.open_uni().await else {
-        return;
+    let opened = tokio::select! {
+        opened = route.conn.open_uni() => opened,
+        () = late(&route, &group, class) => return,
     };
+    let Ok(mut stream) = opened else { return };
     let _ = stream.set_priority(priority(class));
     let mut sender = Sender {
         route: &route,
         group: &group,
         class,
         superseded: None,
+        was_level: false,
     };
     let cursor = group.cursor(from.0, from.1);
-    match sender.pieces(&mut stream, cursor, from).await {
+    let outcome = tokio::select! {
+        outcome = sender.pieces(&mut stream, cursor, from) => outcome,
+        () = late(&route, &group, class) => Ok(false),
+    };
+    match outcome {
         Ok(true) => {
             let _ = stream.finish();
             // Late also when it is only un-acknowledged.
-            let _ = tokio::time::timeout(LATE_AFTER, stream.stopped()).await;
+            if timeout(LATE_AFTER, stream.stopped()).await.is_err() && class != Class::Control {
+                let _ = stream.reset((CloseCode::Late as u32).into());
+            }
         }
         Ok(false) => {
             let (track, number) = (group.track, group.group);
-            let late = sender.age().as_millis() as u64;
             debug!(
                 conn = route.id.0,
                 track,
                 group = number,
-                late,
                 "rest of a group left out"
             );
             let _ = stream.reset((CloseCode::Late as u32).into());
@@ -56,6 +67,26 @@ pub(super) async fn send(route: Arc<Route>, group: Arc<Group>, from: (u32, u32),
         // Stopped by the child, or the connection is gone.
         Err(_) => {}
     }
+}
+
+/// Completes when what is left of a group could only be late; never for the catalog.
+async fn late(route: &Route, group: &Group, class: Class) {
+    if class == Class::Control {
+        std::future::pending::<()>().await;
+    }
+    let mut since = None;
+    while since.is_none_or(|since: Instant| since.elapsed() <= LATE_AFTER) {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if since.is_none() && is_superseded(route, group) {
+            since = Some(Instant::now());
+        }
+    }
+}
+
+/// Whether a newer group of the stream is open.
+fn is_superseded(route: &Route, group: &Group) -> bool {
+    let newest = route.store.newest();
+    (newest.epoch, newest.group) > (group.epoch, group.group)
 }
 
 fn priority(class: Class) -> i32 {
@@ -71,6 +102,7 @@ struct Sender<'a> {
     group: &'a Group,
     class: Class,
     superseded: Option<Instant>,
+    was_level: bool,
 }
 
 impl Sender<'_> {
@@ -83,11 +115,7 @@ impl Sender<'_> {
     ) -> Result<bool, quinn::WriteError> {
         self.write(stream, self.header(from)).await?;
         loop {
-            let piece = cursor.next().await;
-            if self.age() > LATE_AFTER {
-                return Ok(false);
-            }
-            match piece {
+            match cursor.next().await {
                 Piece::Header {
                     index,
                     wire,
@@ -145,16 +173,18 @@ impl Sender<'_> {
 
     /// Time since the next group of this track opened.
     fn age(&mut self) -> Duration {
-        if self.superseded.is_none() && self.class != Class::Control {
-            let newest = self.route.store.newest();
-            let newer = (newest.epoch, newest.group) > (self.group.epoch, self.group.group);
-            self.superseded = newer.then(Instant::now);
+        if self.superseded.is_none() && is_superseded(self.route, self.group) {
+            self.superseded = Some(Instant::now());
         }
         self.superseded
             .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Whether the child cannot keep up. One that was never level with the stream is
+    /// catching up, and loses nothing for it.
     fn is_behind(&mut self, index: u32) -> bool {
-        self.age() > DISCARD_AFTER || self.group.reach().saturating_sub(index) > LAG_FRAMES
+        let lag = self.group.reach().saturating_sub(index);
+        self.was_level |= lag <= LEVEL_FRAMES;
+        self.was_level && (lag > LAG_FRAMES || self.age() > DISCARD_AFTER)
     }
 }

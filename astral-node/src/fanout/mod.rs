@@ -10,7 +10,7 @@
 mod group;
 mod pace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -55,7 +55,8 @@ pub(super) struct Route {
 #[derive(Default)]
 struct Sent {
     catalog: Option<(u32, u64)>,
-    next_group: BTreeMap<u8, u64>,
+    /// Groups begun, by track; those that the store has forgotten are forgotten here.
+    groups: BTreeMap<u8, BTreeSet<u64>>,
 }
 
 impl Feed {
@@ -112,15 +113,14 @@ impl Route {
                 TrackKind::Audio => Class::Audio,
                 TrackKind::Video => Class::Video,
             };
-            let next = sent.next_group.get(&track).copied();
-            for group in self.store.groups(track) {
+            let held_now = self.store.groups(track);
+            let begun = sent.groups.entry(track).or_default();
+            let oldest = held_now.first().map_or(0, |group| group.group);
+            begun.retain(|number| *number >= oldest);
+            for group in held_now {
                 let held = have_of(have, track, group.group);
-                let wanted = match next {
-                    Some(next) => group.group >= next,
-                    None => group.group >= first || held.is_some(),
-                };
-                if wanted {
-                    sent.next_group.insert(track, group.group + 1);
+                let wanted = group.group >= first || held.is_some();
+                if wanted && begun.insert(group.group) {
                     self.open(group, held, class, groups);
                 }
             }

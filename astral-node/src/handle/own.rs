@@ -83,23 +83,39 @@ impl Handle {
             record_seq: 0,
             marks: Default::default(),
         };
-        let id = StreamId::of(&SecretKey::from_seed(seed).public());
-        self.check_name_free(&stream, id)?;
-        self.save(stream.clone()).await?;
-        self.start_own(stream);
+        let (id, handle) = (stream.id(), self.clone());
+        // A task of its own: whoever asked may go away, and half a stream must not stay.
+        let made = self
+            .inner
+            .tasks
+            .spawn(async move { handle.make(stream).await });
+        made.await.map_err(|error| failed(&error))??;
         self.stream_by_id(id).await
     }
 
-    fn check_name_free(&self, stream: &OwnStream, id: StreamId) -> Result<(), ApiError> {
+    async fn make(&self, stream: OwnStream) -> Result<(), ApiError> {
+        self.claim(&stream)?;
+        if let Err(error) = self.save(stream.clone()).await {
+            lock(&self.inner.state.own).remove(&stream.id());
+            return Err(error);
+        }
+        self.start_own(stream);
+        Ok(())
+    }
+
+    /// Takes the name of a new stream, so that no other can have it while it is saved.
+    fn claim(&self, stream: &OwnStream) -> Result<(), ApiError> {
+        let id = stream.id();
         let slug = slug_of(&stream.name, id);
-        let taken = lock(&self.inner.state.own).iter().any(|(other, own)| {
+        let mut streams = lock(&self.inner.state.own);
+        let taken = streams.iter().any(|(other, own)| {
             own.stream.name == stream.name || slug_of(&own.stream.name, *other) == slug
         });
         if taken {
-            Err(ApiError::NameTaken(stream.name.clone()))
-        } else {
-            Ok(())
+            return Err(ApiError::NameTaken(stream.name.clone()));
         }
+        streams.insert(id, Own::new(stream.clone()));
+        Ok(())
     }
 
     async fn save(&self, stream: OwnStream) -> Result<(), ApiError> {
@@ -113,19 +129,15 @@ impl Handle {
     }
 
     fn start_own(&self, stream: OwnStream) {
-        let key = Arc::new(SecretKey::from_seed(stream.seed));
-        let public = key.public();
-        let id = StreamId::of(&public);
-        let store = StreamStore::new(id, public);
+        let id = stream.id();
+        let store = StreamStore::new(id, stream.key().public());
         self.inner.stores.insert(store.clone());
         self.inner.registry.insert(stream.clone(), store);
-        let own = Own {
-            key,
-            stream,
-            end: CancellationToken::new(),
-        };
-        let end = own.end.clone();
-        lock(&self.inner.state.own).insert(id, own);
+        let end = lock(&self.inner.state.own)
+            .entry(id)
+            .or_insert_with(|| Own::new(stream))
+            .end
+            .clone();
         let source = self
             .inner
             .registry
@@ -239,6 +251,14 @@ fn reachable(address: std::net::SocketAddr) -> std::net::SocketAddr {
 }
 
 impl Own {
+    fn new(stream: OwnStream) -> Self {
+        Self {
+            key: Arc::new(stream.key()),
+            stream,
+            end: CancellationToken::new(),
+        }
+    }
+
     fn state(&self, source: &SourceState) -> StreamState {
         match (self.stream.paused, source.live) {
             (true, _) => StreamState::Paused,

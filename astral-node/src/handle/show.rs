@@ -142,15 +142,17 @@ impl Handle {
         let id = record.id();
         let store = self.inner.stores.of(id);
         let stats = store.map(|store| store.stats()).unwrap_or_default();
-        let at = if view.own {
-            own_addresses(&self.inner.config, self.inner.addresses.quic)
-        } else {
-            at.to_vec()
-        };
         let intake = view.intake.as_ref();
+        let receiving = intake.is_some_and(|intake| intake.parent.is_some());
+        // Whoever follows the link asks the publisher, and this node if it has the stream.
+        let mut at = at.to_vec();
+        if view.own || receiving {
+            at.extend(own_addresses(&self.inner.config, self.inner.addresses.quic));
+            at.truncate(astral_proto::limits::ADDRESSES_MAX);
+        }
         let latency = intake.map_or(Duration::ZERO, |intake| intake.delay);
         let local = api::Local {
-            receiving: intake.is_some_and(|intake| intake.parent.is_some()),
+            receiving,
             parent: intake
                 .and_then(|intake| intake.parent)
                 .map(|(node, _)| node),

@@ -18,6 +18,8 @@ mod problem;
 mod routes;
 mod serve;
 mod stall;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

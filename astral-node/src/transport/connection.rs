@@ -17,11 +17,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::endpoint::UNI_STREAMS_MAX;
 use super::receive;
 use crate::driver::Inbox;
 use crate::store::StreamStore;
 use crate::uplink::{Class, Uplink};
 
+/// Uni streams that each ticket adds to what a peer may have open: four groups of
+/// picture and sound each.
+const UNI_STREAMS_PER_TICKET: u32 = 8;
 /// Control messages that wait for a peer; more, and the peer is too slow to keep.
 const OUTBOX: usize = 256;
 /// The control stream must be there within this of the handshake.
@@ -90,6 +94,11 @@ impl Link {
 
     /// Takes in what comes under a ticket from now on.
     pub(crate) fn expect(&self, ticket: TicketId, store: Arc<StreamStore>) -> Arc<Intake> {
+        let tickets = self.shared.lock().len() as u32 + 1;
+        let streams = UNI_STREAMS_MAX + UNI_STREAMS_PER_TICKET * tickets;
+        self.shared
+            .conn
+            .set_max_concurrent_uni_streams(streams.into());
         let intake = Arc::new(Intake {
             store,
             bytes: AtomicU64::new(0),
@@ -143,28 +152,19 @@ async fn run(shared: Arc<Shared>, outbound: bool, messages: mpsc::Receiver<Messa
         reason = uni_streams(&shared) => reason,
         error = shared.conn.closed() => error.to_string(),
     };
-    shared
-        .conn
-        .close((CloseCode::Protocol as u32).into(), reason.as_bytes());
-    let code = match shared.conn.closed().await {
-        quinn::ConnectionError::ApplicationClosed(close) => CloseCode::of(close.error_code.into()),
-        quinn::ConnectionError::VersionMismatch
-        | quinn::ConnectionError::TransportError(_)
-        | quinn::ConnectionError::ConnectionClosed(_)
-        | quinn::ConnectionError::Reset
-        | quinn::ConnectionError::TimedOut
-        | quinn::ConnectionError::LocallyClosed
-        | quinn::ConnectionError::CidsExhausted => None,
+    // Looked at before closing, which overwrites it.
+    let given = shared.conn.close_reason();
+    let code = if let Some(quinn::ConnectionError::ApplicationClosed(close)) = given {
+        CloseCode::of(close.error_code.into())
+    } else {
+        None
     };
+    let ended = (CloseCode::Protocol as u32).into();
+    shared.conn.close(ended, reason.as_bytes());
+    let conn = shared.id;
     shared
         .inbox
-        .event(
-            Event::Closed {
-                conn: shared.id,
-                code,
-            },
-            reason,
-        )
+        .event(Event::Closed { conn, code }, reason)
         .await;
 }
 

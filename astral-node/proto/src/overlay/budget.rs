@@ -10,8 +10,12 @@ pub const RATE_UNKNOWN_BPS: u64 = 4_000_000;
 /// Promised sums are compared with the limit this often.
 pub(super) const RECHARGE_EVERY: Duration = Duration::from_secs(1);
 
+/// Highest rate that a stream is believed to have, in bit/s: a record can claim any.
+pub(super) const RATE_MAX_BPS: u64 = 1_000_000_000;
+
 /// What one ticket for a stream of this rate is charged with, in bit/s.
 pub fn charge(rate_bps: u64) -> u64 {
+    let rate_bps = rate_bps.min(RATE_MAX_BPS);
     let rate = if rate_bps == 0 {
         RATE_UNKNOWN_BPS
     } else {

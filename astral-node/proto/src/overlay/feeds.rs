@@ -30,6 +30,10 @@ impl Overlay {
 
     pub(super) fn publish(&mut self, now: Time, record: SignedStream, supply: Supply) {
         let id = record.value().id();
+        if self.is_over(id) {
+            // Signed before the stream was ended, told after it.
+            return;
+        }
         let stream = self.streams.entry(id).or_insert_with(|| Stream::new(now));
         stream.own.get_or_insert(supply);
         self.learn(now, None, record);
@@ -189,13 +193,16 @@ impl Overlay {
 
     fn promise(&mut self, now: Time, conn: ConnId, node: NodeId, confirm: TicketConfirm) {
         let id = confirm.stream;
-        let again = self
-            .feeds
-            .iter()
-            .find(|(_, f)| f.conn == conn && f.stream == id);
-        if let Some(old) = again.map(|(ticket, _)| *ticket) {
-            self.end_feed(old, Reason::OtherChosen);
-        }
+        let record = self
+            .records
+            .stream(id)
+            .map(|known| known.record.wire().clone());
+        let path = self.streams.get(&id).map(|stream| self.own_path(stream));
+        let (Some(record), Some(path)) = (record, path) else {
+            return self.refuse(now, conn, id, Reason::NoStream);
+        };
+        let same = |feed: &Feed| feed.conn == conn && feed.stream == id;
+        let before = self.tickets_where(same);
         let ticket = TicketId(self.random.next());
         let charge_bps = self.charge_of(id);
         let feed = Feed {
@@ -207,20 +214,18 @@ impl Overlay {
             viewers: 1,
             free: 0,
         };
+        // First the new one, then the old: a stream that nobody is fed is let go.
         self.feeds.insert(ticket, feed);
+        for old in before {
+            self.end_feed(old, Reason::OtherChosen);
+        }
         self.count_promised();
-        let Some(record) = self.records.stream(id).map(|known| known.record.clone()) else {
-            return;
-        };
-        let Some(stream) = self.streams.get(&id) else {
-            return;
-        };
         let accepted = TicketAccepted {
             stream: id,
             id: ticket,
-            path: self.own_path(stream),
+            path,
             rate_bps: charge_bps,
-            record: RecordBytes(record.wire().clone()),
+            record: RecordBytes(record),
         };
         self.send(conn, accepted);
         self.act(Action::SetRoute {

@@ -1,8 +1,10 @@
 //! Records on their way: announced, asked for, found.
 
+use std::time::Duration;
+
 use super::event::{Change, ConnId, Time};
 use super::records::Insert;
-use super::{Action, Overlay};
+use super::{Action, Overlay, Timer};
 use crate::ids::StreamId;
 use crate::limits::RECORDS_PER_MESSAGE;
 use crate::record::{SignedNode, SignedStream, StreamState};
@@ -12,6 +14,12 @@ use crate::wire::control::{Announce, Find, Found, RecordBytes};
 
 /// Bytes of records in one message, so that it stays under 64 KiB.
 const RECORD_BYTES_PER_MESSAGE: usize = 48 * 1024;
+/// Messages with records that a new peer gets: half of what its queue holds.
+const INTRODUCED_MAX: usize = 128;
+/// News are gathered for this long before they are passed on.
+const SPREAD_EVERY: Duration = Duration::from_millis(20);
+/// Streams of which news are passed on at a time: eight messages to each peer.
+const SPREAD_AT_ONCE: usize = 8 * RECORDS_PER_MESSAGE;
 
 impl Overlay {
     /// Tells a new peer of the listed streams that are live here.
@@ -22,7 +30,7 @@ impl Overlay {
             .filter(|(_, known)| known.record.value().is_listed())
             .map(|(_, known)| RecordBytes(known.record.wire().clone()))
             .collect();
-        for batch in batches(records) {
+        for batch in batches(records).into_iter().take(INTRODUCED_MAX) {
             self.send(conn, Announce { records: batch });
         }
     }
@@ -48,9 +56,11 @@ impl Overlay {
             .streams
             .get(&id)
             .is_some_and(|stream| stream.own.is_some());
-        if (is_own && from.is_some())
-            || self.records.insert_stream(now, record.clone()) != Insert::New
-        {
+        if is_own && from.is_some() {
+            return;
+        }
+        let held = self.streams.contains_key(&id);
+        if self.records.insert_stream(now, record.clone(), from, held) != Insert::New {
             return;
         }
         self.changed(Change::Stream(id));
@@ -59,25 +69,43 @@ impl Overlay {
                 record: record.clone(),
             });
         }
-        if record.value().is_listed() {
-            self.spread(from, &record);
-        }
+        self.news.insert(id, from);
         if record.value().state == StreamState::Ended {
+            // While its children are still known.
+            self.spread(now);
             self.stream_over(id);
+        } else if self.timers.get(Timer::Spread).is_none() {
+            self.timers.set(Timer::Spread, now.after(SPREAD_EVERY));
         }
     }
 
-    fn spread(&mut self, from: Option<ConnId>, record: &SignedStream) {
-        let conns: Vec<ConnId> = self
-            .peers
-            .keys()
-            .copied()
-            .filter(|c| Some(*c) != from)
-            .collect();
+    /// Passes on what is new since the last time: listed streams to every peer,
+    /// unlisted ones to those that are fed.
+    pub(super) fn spread(&mut self, now: Time) {
+        let mut news = std::mem::take(&mut self.news);
+        let later = news.keys().nth(SPREAD_AT_ONCE).copied();
+        self.news = later.map(|id| news.split_off(&id)).unwrap_or_default();
+        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
         for conn in conns {
-            let records = vec![RecordBytes(record.wire().clone())];
-            self.send(conn, Announce { records });
+            let records = news
+                .iter()
+                .filter(|(id, from)| **from != Some(conn) && self.may_hear(conn, **id))
+                .filter_map(|(id, _)| self.records.stream(*id))
+                .map(|known| RecordBytes(known.record.wire().clone()));
+            for batch in batches(records.collect()) {
+                self.send(conn, Announce { records: batch });
+            }
         }
+        if !self.news.is_empty() {
+            self.timers.set(Timer::Spread, now.after(SPREAD_EVERY));
+        }
+    }
+
+    fn may_hear(&self, conn: ConnId, id: StreamId) -> bool {
+        let known = self.records.stream(id);
+        let listed = known.is_some_and(|known| known.record.value().is_listed());
+        let fed = |feed: &super::feeds::Feed| feed.conn == conn && feed.stream == id;
+        listed || self.feeds.values().any(fed)
     }
 
     pub(super) fn peers_told(&mut self, now: Time, conn: ConnId, records: &[RecordBytes]) {
@@ -88,6 +116,15 @@ impl Overlay {
             match SignedNode::decode(&bytes.0) {
                 Ok(record) => {
                     let id = record.value().id_for(remote);
+                    let key = |known: &super::KnownNode| known.record.value().key;
+                    if self
+                        .records
+                        .node(id)
+                        .is_some_and(|k| key(k) != record.value().key)
+                    {
+                        // An alias is nobody's property: what is known stays.
+                        continue;
+                    }
                     let addresses = Self::tellable(&record.value().addresses, remote);
                     if id != self.id {
                         self.records.insert_node(now, id, record, &addresses);
@@ -121,9 +158,13 @@ impl Overlay {
 
     /// An unlisted stream is given to those only who know its id.
     pub(super) fn asked_to_find(&mut self, now: Time, conn: ConnId, find: &Find) {
-        let Some(remote) = self.peers.get(&conn).map(|peer| peer.remote) else {
+        let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
+        let remote = peer.remote;
+        if !peer.may_find(now) {
+            return;
+        }
         let wanted = |id: StreamId, name: &str, listed: bool| {
             find.id == Some(id)
                 || (listed
@@ -141,6 +182,9 @@ impl Overlay {
             })
             .take((find.limit as usize).min(8))
             .collect();
+        let over = find.id.and_then(|id| Some((id, self.records.stream(id)?)));
+        let over = over.filter(|(id, _)| hits.is_empty() && self.is_over(*id));
+        let hits: Vec<_> = hits.into_iter().chain(over).collect();
         let streams = hits
             .iter()
             .map(|(_, known)| RecordBytes(known.record.wire().clone()));

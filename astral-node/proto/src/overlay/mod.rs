@@ -42,7 +42,7 @@ use crate::ids::{NodeId, StreamId, TicketId};
 use crate::record::{Address, SignedNode};
 use budget::Budget;
 use feeds::Feed;
-use peers::{Bootstrap, Dial, Peer, Pending};
+use peers::{Ban, Bootstrap, Dial, Peer, Pending};
 use random::Random;
 use search::Stream;
 use timer::TimerTable;
@@ -61,6 +61,7 @@ enum Timer {
     Stall(StreamId),
     Redial(usize),
     Recharge,
+    Spread,
     Sweep,
     Leave,
 }
@@ -75,6 +76,7 @@ impl Timer {
             Self::Stall(_) => "stall",
             Self::Redial(_) => "redial",
             Self::Recharge => "recharge",
+            Self::Spread => "spread",
             Self::Sweep => "sweep",
             Self::Leave => "leave",
         }
@@ -107,7 +109,8 @@ pub struct Overlay {
     dials: BTreeMap<DialId, Dial>,
     dial_count: u64,
     bootstraps: Vec<Bootstrap>,
-    banned: BTreeMap<NodeId, Time>,
+    banned: BTreeMap<Ban, Time>,
+    news: BTreeMap<StreamId, Option<ConnId>>,
     records: Records,
     streams: BTreeMap<StreamId, Stream>,
     feeds: BTreeMap<TicketId, Feed>,
@@ -135,6 +138,7 @@ impl Overlay {
             dial_count: 0,
             bootstraps: Vec::new(),
             banned: BTreeMap::new(),
+            news: BTreeMap::new(),
             records: Records::default(),
             streams: BTreeMap::new(),
             feeds: BTreeMap::new(),
@@ -150,6 +154,7 @@ impl Overlay {
 
     /// Takes an event in and gives what is to be done, in order.
     pub fn handle(&mut self, now: Time, event: Event) -> impl Iterator<Item = Action> + use<> {
+        self.notice_sleep(now);
         self.dispatch(now, event);
         std::mem::take(&mut self.actions).into_iter()
     }
@@ -161,22 +166,25 @@ impl Overlay {
 
     /// Lets every timer that is due expire.
     pub fn handle_timeout(&mut self, now: Time) -> impl Iterator<Item = Action> + use<> {
-        if let Some((at, _)) = self.timers.next() {
-            let late = now.since(at);
-            if late > SLEPT {
-                self.slept(late);
-            }
-        }
+        self.notice_sleep(now);
         while let Some(timer) = self.timers.expire(now) {
             self.expire(now, timer);
         }
         std::mem::take(&mut self.actions).into_iter()
     }
 
-    fn slept(&mut self, late: Duration) {
+    /// Moves all deadlines if this node slept over them.
+    fn notice_sleep(&mut self, now: Time) {
+        let late = self
+            .timers
+            .next()
+            .map_or(Duration::ZERO, |(at, _)| now.since(at));
+        if late <= SLEPT {
+            return;
+        }
         self.timers.shift(late);
         for peer in self.peers.values_mut() {
-            peer.heard = peer.heard.after(late);
+            peer.heard = peer.heard.after(late).min(now);
         }
     }
 
@@ -187,8 +195,9 @@ impl Overlay {
             Timer::Expiry(conn) => self.check_expiry(now, conn),
             Timer::Search(stream) => self.search_due(now, stream),
             Timer::Stall(stream) => self.check_stall(now, stream),
-            Timer::Redial(index) => self.redial(index),
+            Timer::Redial(index) => self.redial(now, index),
             Timer::Recharge => self.recharge(now),
+            Timer::Spread => self.spread(now),
             Timer::Sweep => {
                 self.records.sweep(now);
                 self.banned.retain(|_, until| *until > now);
@@ -221,7 +230,7 @@ impl Overlay {
             Event::Want { stream, why } => self.want(now, stream, why),
             Event::Unwant { stream, why } => self.unwant(stream, why),
             Event::Find { id, slug } => self.find(id, slug),
-            Event::Bootstrap { target } => self.bootstrap(target),
+            Event::Bootstrap { target } => self.bootstrap(now, target),
             Event::Revoke { ticket } => self.revoke(ticket),
             Event::Forget { node } => self.forget(node),
             Event::Limit { bps } => self.budget.limit_bps = bps,

@@ -35,6 +35,37 @@ const DIALS_MAX: usize = 64;
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// Sent heartbeats remembered for the round-trip time.
 const BEATS_REMEMBERED: usize = 8;
+/// Nodes to keep a connection to.
+const BOOTSTRAPS_MAX: usize = 64;
+/// Heartbeats at once, because something changed, are at least this far apart.
+const BEAT_APART: Duration = Duration::from_millis(20);
+/// A connection that ends sooner tells nothing about a copy of this node's key.
+const SETTLED: Duration = Duration::from_secs(2);
+/// `Find`s that a peer may ask in a second.
+const FINDS_PER_SECOND: u32 = 20;
+
+/// Whom a ban is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ban {
+    /// Whoever holds this key.
+    Key(PublicKey),
+    /// Whoever calls from there: an IPv4 address or an IPv6 /64, never loopback.
+    Prefix(std::net::IpAddr),
+}
+
+impl Ban {
+    fn prefix(address: Address) -> Option<Self> {
+        use std::net::IpAddr;
+        match address.0.ip().to_canonical() {
+            ip if ip.is_loopback() => None,
+            IpAddr::V6(ip) => {
+                let prefix = u128::from(ip) >> 64 << 64;
+                Some(Self::Prefix(IpAddr::V6(prefix.into())))
+            }
+            ip => Some(Self::Prefix(ip)),
+        }
+    }
+}
 
 /// A connection whose `Hello` has not come.
 #[derive(Debug)]
@@ -73,6 +104,10 @@ impl Bootstrap {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) node: NodeId,
+    key: PublicKey,
+    joined: Time,
+    beaten: Time,
+    finds: (Time, u32),
     pub(super) remote: Address,
     pub(super) outbound: bool,
     pub(super) heard: Time,
@@ -85,8 +120,9 @@ pub(super) struct Peer {
 }
 
 impl Overlay {
-    pub(super) fn bootstrap(&mut self, target: Target) {
-        if self.bootstraps.iter().any(|known| known.target == target) {
+    pub(super) fn bootstrap(&mut self, now: Time, target: Target) {
+        let known = self.bootstraps.iter().any(|known| known.target == target);
+        if known || self.bootstraps.len() >= BOOTSTRAPS_MAX {
             return;
         }
         self.bootstraps.push(Bootstrap {
@@ -95,11 +131,11 @@ impl Overlay {
             failures: 0,
             stopped: false,
         });
-        self.redial(self.bootstraps.len() - 1);
+        self.redial(now, self.bootstraps.len() - 1);
     }
 
     /// Dials a bootstrap node unless it is connected already.
-    pub(super) fn redial(&mut self, index: usize) {
+    pub(super) fn redial(&mut self, now: Time, index: usize) {
         let Some(bootstrap) = self.bootstraps.get(index) else {
             return;
         };
@@ -115,7 +151,9 @@ impl Overlay {
             node: target.node,
             bootstrap: Some(index),
         };
-        self.dial(dial, target);
+        if !self.dial(dial, target) {
+            self.redial_later(now, index);
+        }
     }
 
     fn redial_later(&mut self, now: Time, index: usize) {
@@ -283,7 +321,8 @@ impl Overlay {
         if node == self.id {
             return Err((CloseCode::DuplicateKey, "this is the node itself".into()));
         }
-        if self.banned.get(&node).is_some_and(|until| *until > now) {
+        let banned = [Some(Ban::Key(pending.key)), Ban::prefix(pending.remote)];
+        if banned.into_iter().flatten().any(|ban| self.runs(now, ban)) {
             return Err((
                 CloseCode::Banned,
                 "this node sent bytes that do not verify".into(),
@@ -302,18 +341,21 @@ impl Overlay {
     ) {
         if let Some(index) = pending.dial.as_ref().and_then(|dial| dial.bootstrap) {
             self.bootstraps[index].node = Some(node);
-            self.bootstraps[index].failures = 0;
         }
         if !self.outlives_duplicate(now, node, pending.outbound) {
             self.close(
                 conn,
-                CloseCode::DuplicateKey,
+                CloseCode::Done,
                 "another connection of this pair stays",
             );
             return;
         }
         let peer = Peer {
             node,
+            key: pending.key,
+            joined: now,
+            beaten: now,
+            finds: (now, 0),
             remote: pending.remote,
             outbound: pending.outbound,
             heard: now,
@@ -344,11 +386,8 @@ impl Overlay {
         let old_outbound = self.peers.get(&old).is_some_and(|peer| peer.outbound);
         let newer_stays = old_outbound == outbound || outbound == (self.id < node);
         if newer_stays {
-            self.close(
-                old,
-                CloseCode::DuplicateKey,
-                "a newer connection of this pair took over",
-            );
+            let code = duplicate_code(old_outbound == outbound);
+            self.close(old, code, "a newer connection of this pair took over");
             self.part(now, old, Reason::Disconnected);
         }
         newer_stays
@@ -366,17 +405,23 @@ impl Overlay {
             return;
         }
         if code == Some(CloseCode::DuplicateKey) {
-            self.stop_redialling(conn);
+            self.stop_redialling(now, conn);
         }
         self.part(now, conn, Reason::Disconnected);
     }
 
-    /// The peer says that somebody else holds our key and took over: redialling
-    /// would throw each other out for ever.
-    fn stop_redialling(&mut self, conn: ConnId) {
-        let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
+    /// The peer says that a newer connection of this key took over. If it is none of
+    /// this process, a copy of it runs somewhere: redialling would throw each other
+    /// out for ever.
+    fn stop_redialling(&mut self, now: Time, conn: ConnId) {
+        let Some(peer) = self.peers.get(&conn) else {
             return;
         };
+        let (node, key) = (peer.node, peer.key);
+        let ours = self.pending.values().any(|pending| pending.key == key);
+        if ours || !peer.outbound || now.since(peer.joined) < SETTLED {
+            return;
+        }
         for bootstrap in &mut self.bootstraps {
             bootstrap.stopped |= bootstrap.node == Some(node);
         }
@@ -386,6 +431,13 @@ impl Overlay {
         let Some(peer) = self.peers.remove(&conn) else {
             return;
         };
+        if now.since(peer.joined) >= SETTLED {
+            for bootstrap in &mut self.bootstraps {
+                if bootstrap.node == Some(peer.node) {
+                    bootstrap.failures = 0;
+                }
+            }
+        }
         self.by_node.remove(&peer.node);
         self.timers.clear(Timer::Beat(conn));
         self.timers.clear(Timer::Expiry(conn));
@@ -404,21 +456,31 @@ impl Overlay {
     }
 
     pub(super) fn bad_media(&mut self, now: Time, conn: ConnId, stream: StreamId) {
-        let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
+        let Some(peer) = self.peers.get(&conn) else {
             return;
         };
+        let (node, until) = (peer.node, now.after(BAN));
+        let bans = [Some(Ban::Key(peer.key)), Ban::prefix(peer.remote)];
+        self.banned
+            .extend(bans.into_iter().flatten().map(|ban| (ban, until)));
         let reason = format!("sent bytes of stream {} that do not verify", stream.short());
-        self.banned.insert(node, now.after(BAN));
-        for bootstrap in &mut self.bootstraps {
-            bootstrap.stopped |= bootstrap.node == Some(node);
-        }
         self.changed(Change::Banned(node, reason.clone()));
         self.close(conn, CloseCode::BadMedia, reason);
         self.part(now, conn, Reason::BadMedia);
+        for index in 0..self.bootstraps.len() {
+            if self.bootstraps[index].node == Some(node) {
+                self.timers.set(Timer::Redial(index), until);
+            }
+        }
+    }
+
+    fn runs(&self, now: Time, ban: Ban) -> bool {
+        self.banned.get(&ban).is_some_and(|until| *until > now)
     }
 
     pub(super) fn is_banned(&self, now: Time, node: NodeId) -> bool {
-        self.banned.get(&node).is_some_and(|until| *until > now)
+        let known = self.records.node(node);
+        known.is_some_and(|known| self.runs(now, Ban::Key(known.record.value().key)))
     }
 
     // Heartbeats
@@ -433,7 +495,10 @@ impl Overlay {
 
     /// Makes the next heartbeat due at once: something changed.
     pub(super) fn beat_now(&mut self, now: Time, conn: ConnId) {
-        self.timers.set(Timer::Beat(conn), now);
+        if let Some(peer) = self.peers.get(&conn) {
+            let due = peer.beaten.after(BEAT_APART).max(now);
+            self.timers.set(Timer::Beat(conn), due);
+        }
     }
 
     /// Starts to expect heartbeats, since a ticket binds the two from now on.
@@ -456,6 +521,7 @@ impl Overlay {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
+        peer.beaten = now;
         peer.seq = peer.seq.wrapping_add(1);
         peer.sent[peer.seq as usize % BEATS_REMEMBERED] = (peer.seq, now);
         let held = |at: Time| now.since(at).as_micros().min(u128::from(u32::MAX)) as u32;
@@ -528,6 +594,7 @@ impl Overlay {
             return;
         };
         peer.heard = now;
+        self.records.node_heard(now, peer.node);
         peer.spare_bps = beat.spare_bps;
         if let Some((seq, held)) = beat.echo {
             peer.measure(now, seq, held);
@@ -626,7 +693,26 @@ impl Overlay {
     }
 }
 
+/// Two connections in the same direction are two processes with one key, or one
+/// that has restarted; crossing ones are nobody's fault.
+fn duplicate_code(same_direction: bool) -> CloseCode {
+    if same_direction {
+        CloseCode::DuplicateKey
+    } else {
+        CloseCode::Done
+    }
+}
+
 impl Peer {
+    /// Whether this peer may ask once more in this second.
+    pub(super) fn may_find(&mut self, now: Time) -> bool {
+        if now.since(self.finds.0) >= Duration::from_secs(1) {
+            self.finds = (now, 0);
+        }
+        self.finds.1 += 1;
+        self.finds.1 <= FINDS_PER_SECOND
+    }
+
     /// Smooths the round-trip time as RFC 6298 §2 does.
     fn measure(&mut self, now: Time, seq: u32, held_us: u32) {
         let (sent_seq, sent_at) = self.sent[seq as usize % BEATS_REMEMBERED];

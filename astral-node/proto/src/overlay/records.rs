@@ -1,9 +1,9 @@
 //! What is known of streams and nodes, with leases on this node's own clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::event::Time;
+use super::event::{ConnId, Time};
 use crate::ids::{NodeId, StreamId};
 use crate::limits::{NODE_RECORDS_MAX, STREAM_RECORDS_MAX};
 use crate::record::{Address, SignedNode, SignedStream, StreamState};
@@ -26,6 +26,10 @@ pub struct KnownStream {
     pub renewed: Time,
     /// Order in which streams were first seen here.
     pub first_seen: u64,
+    /// Connection it was first heard of on; none for this node's own.
+    from: Option<ConnId>,
+    /// Bare slug of its name.
+    slug: String,
 }
 
 /// A node that is known.
@@ -38,6 +42,9 @@ pub struct KnownNode {
     /// When it was last heard of.
     pub seen: Time,
 }
+
+/// Streams that one connection can make this node remember: no peer fills the table.
+const STREAMS_PER_PEER: usize = 512;
 
 /// What became of a stream record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,44 +72,76 @@ pub enum Resolved {
 #[derive(Debug, Default)]
 pub struct Records {
     streams: BTreeMap<StreamId, KnownStream>,
+    by_slug: BTreeMap<String, BTreeSet<StreamId>>,
     nodes: BTreeMap<NodeId, KnownNode>,
     count: u64,
 }
 
 impl Records {
-    pub(crate) fn insert_stream(&mut self, now: Time, record: SignedStream) -> Insert {
+    /// Keeps a record. One that is `held` here always finds room.
+    pub(crate) fn insert_stream(
+        &mut self,
+        now: Time,
+        record: SignedStream,
+        from: Option<ConnId>,
+        held: bool,
+    ) -> Insert {
         let id = record.value().id();
+        let slug = slug::slug_of(&record.value().name, id);
         if let Some(known) = self.streams.get_mut(&id) {
             if record.value().seq <= known.record.value().seq {
                 return Insert::Old;
             }
             known.record = record;
             known.renewed = now;
+            let before = std::mem::replace(&mut known.slug, slug.clone());
+            self.unindex(&before, id);
+            self.by_slug.entry(slug).or_default().insert(id);
             return Insert::New;
         }
-        if self.streams.len() >= STREAM_RECORDS_MAX && !self.evict_stream(now) {
+        let told = self
+            .streams
+            .values()
+            .filter(|known| from.is_some() && known.from == from);
+        let refused = told.count() >= STREAMS_PER_PEER && !held;
+        if refused || (self.streams.len() >= STREAM_RECORDS_MAX && !self.evict_stream(now, held)) {
             return Insert::Full;
         }
         self.count += 1;
-        self.streams.insert(
-            id,
-            KnownStream {
-                record,
-                renewed: now,
-                first_seen: self.count,
-            },
-        );
+        let known = KnownStream {
+            record,
+            renewed: now,
+            first_seen: self.count,
+            from,
+            slug: slug.clone(),
+        };
+        self.streams.insert(id, known);
+        self.by_slug.entry(slug).or_default().insert(id);
         Insert::New
     }
 
-    fn evict_stream(&mut self, now: Time) -> bool {
+    fn unindex(&mut self, slug: &str, id: StreamId) {
+        if let Some(ids) = self.by_slug.get_mut(slug) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_slug.remove(slug);
+            }
+        }
+    }
+
+    /// Makes room: the longest silent goes, one that lives only if it must.
+    fn evict_stream(&mut self, now: Time, held: bool) -> bool {
         let oldest = self
             .streams
             .iter()
-            .filter(|(_, known)| !is_fresh(known, now))
+            .filter(|(_, known)| known.from.is_some() && (held || !is_fresh(known, now)))
             .min_by_key(|(_, known)| known.renewed)
-            .map(|(id, _)| *id);
-        oldest.is_some_and(|id| self.streams.remove(&id).is_some())
+            .map(|(id, known)| (*id, known.slug.clone()));
+        let Some((id, slug)) = oldest else {
+            return false;
+        };
+        self.unindex(&slug, id);
+        self.streams.remove(&id).is_some()
     }
 
     pub(crate) fn insert_node(
@@ -113,9 +152,10 @@ impl Records {
         at: &[Address],
     ) {
         if let Some(known) = self.nodes.get_mut(&id) {
-            if record.value().seq >= known.record.value().seq {
-                known.record = record;
+            if record.value().seq < known.record.value().seq {
+                return;
             }
+            known.record = record;
             known.seen = now;
             for address in at {
                 if !known.addresses.contains(address) {
@@ -126,21 +166,26 @@ impl Records {
             return;
         }
         if self.nodes.len() >= NODE_RECORDS_MAX {
-            let oldest = self
-                .nodes
-                .iter()
-                .min_by_key(|(_, node)| node.seen)
-                .map(|(id, _)| *id);
+            let oldest = self.nodes.iter().min_by_key(|(_, node)| node.seen);
+            let oldest = oldest.map(|(id, _)| *id);
             oldest.map(|id| self.nodes.remove(&id));
         }
+        let addresses = at.to_vec();
         self.nodes.insert(
             id,
             KnownNode {
                 record,
-                addresses: at.to_vec(),
+                addresses,
                 seen: now,
             },
         );
+    }
+
+    /// A connected node is heard of all the time.
+    pub(crate) fn node_heard(&mut self, now: Time, id: NodeId) {
+        if let Some(known) = self.nodes.get_mut(&id) {
+            known.seen = now;
+        }
     }
 
     pub(crate) fn forget_node(&mut self, id: NodeId) -> bool {
@@ -149,8 +194,17 @@ impl Records {
 
     /// Lets go of what has been silent for longer than [`SEQ_MEMORY`].
     pub(crate) fn sweep(&mut self, now: Time) {
-        self.streams
-            .retain(|_, known| now.since(known.renewed) < SEQ_MEMORY);
+        let silent = |known: &KnownStream| now.since(known.renewed) >= SEQ_MEMORY;
+        let gone: Vec<(StreamId, String)> = self
+            .streams
+            .iter()
+            .filter(|(_, known)| silent(known))
+            .map(|(id, known)| (*id, known.slug.clone()))
+            .collect();
+        for (id, slug) in gone {
+            self.unindex(&slug, id);
+            self.streams.remove(&id);
+        }
         self.nodes
             .retain(|_, known| now.since(known.seen) < SEQ_MEMORY);
     }
@@ -186,22 +240,37 @@ impl Records {
         own: &dyn Fn(StreamId) -> bool,
         counts: &dyn Fn(StreamId, &KnownStream) -> bool,
     ) -> Resolved {
-        let mut hits: Vec<_> = self
-            .streams
-            .iter()
+        let id = text.parse::<StreamId>().ok();
+        let bare = text.rsplit_once('~').map(|(bare, _)| bare);
+        let mut hits: Vec<_> = [Some(text), bare]
+            .into_iter()
+            .flatten()
+            .filter_map(|slug| self.by_slug.get(slug))
+            .flatten()
+            .copied()
+            .chain(id)
+            .filter_map(|id| Some((id, self.streams.get(&id)?)))
             .filter(|(id, known)| {
-                slug::names(text, &known.record.value().name, **id) && counts(**id, known)
+                slug::names(text, &known.record.value().name, *id) && counts(*id, known)
             })
-            .map(|(id, known)| (!own(*id), known.first_seen, *id))
+            .map(|(id, known)| (!own(id), known.first_seen, id))
             .collect();
         hits.sort_unstable();
-        let exact = text.parse::<StreamId>().is_ok() || !text.contains('~');
+        hits.dedup();
+        let exact = id.is_some() || bare.is_none();
         match hits.as_slice() {
             [] => Resolved::Unknown,
             [one] => Resolved::One(one.2),
             [first, ..] if exact => Resolved::One(first.2),
             many => Resolved::Many(many.iter().map(|hit| hit.2).collect()),
         }
+    }
+
+    /// Whether the lease of a stream's record runs and the stream is not over.
+    pub fn is_live(&self, now: Time, id: StreamId) -> bool {
+        self.streams
+            .get(&id)
+            .is_some_and(|known| is_fresh(known, now))
     }
 
     /// The slug under which a stream is shown: bare if it is what the bare one means.

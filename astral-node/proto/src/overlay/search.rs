@@ -31,8 +31,18 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 const STALL: Duration = Duration::from_secs(1);
 /// Nothing new for this long while nobody up the path admits to a break.
 const SILENT: Duration = Duration::from_secs(3);
+/// A parent may begin with the next keyframe, which is at most 10 s away.
+const FIRST: Duration = Duration::from_secs(12);
+/// A parent that is itself looking for one gets this long, and up to as much again.
+const REPAIR: Duration = Duration::from_millis(400);
+/// A parent that says "no source" is believed for this long while the publisher's
+/// signed record says that the stream is live.
+const NO_SOURCE: Duration = Duration::from_secs(15);
 /// A node that finds itself in its own path leaves within this, jittered.
 const LOOP_WITHIN: Duration = Duration::from_millis(200);
+
+/// A parent whose owner took the ticket back is not asked for this long.
+const REVOKED: Duration = Duration::from_secs(30);
 
 /// What this node has to do with one stream.
 #[derive(Debug)]
@@ -62,6 +72,8 @@ pub(super) struct Parent {
     pub(super) supply: Supply,
     pub(super) newest: (u64, u32),
     pub(super) since: Time,
+    /// Whether anything new has come since.
+    pub(super) begun: bool,
 }
 
 /// A search for a parent.
@@ -417,7 +429,8 @@ impl Overlay {
         let Some(search) = stream.search.as_mut() else {
             return;
         };
-        if search.confirming == Some(conn) {
+        let was_confirming = search.confirming == Some(conn);
+        if was_confirming {
             search.confirming = None;
         } else if !search.open.remove(&conn) {
             return;
@@ -427,6 +440,13 @@ impl Overlay {
             (_, reason) => reason,
         });
         self.follow(now, id, &refused.referrals);
+        // Another offer lies there: nobody else need be waited for.
+        let next = self
+            .search_mut(id)
+            .is_some_and(|search| was_confirming && !search.offers.is_empty());
+        if next {
+            return self.decide(now, id);
+        }
         self.settle(now, id);
     }
 
@@ -464,10 +484,14 @@ impl Overlay {
     }
 
     fn restart_search(&mut self, now: Time, id: StreamId) {
+        self.restart_search_at(now, id, &[]);
+    }
+
+    fn restart_search_at(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.search = None;
         }
-        self.start_search(now, id);
+        self.start_search_at(now, id, referrals);
     }
 
     /// Confirms the best offer, or waits before asking anew.
@@ -569,6 +593,7 @@ impl Overlay {
             supply: Supply::Ok,
             newest: (0, 0),
             since: now,
+            begun: false,
         };
         self.adopt(now, id, parent);
     }
@@ -579,7 +604,6 @@ impl Overlay {
             return;
         };
         stream.search = None;
-        stream.attempt = 0;
         stream.last_refusal = None;
         stream.progressed = now;
         let old = stream.parent.replace(parent);
@@ -699,12 +723,29 @@ impl Overlay {
             ticket: parent.ticket,
         });
         self.changed(Change::ParentLost(id, parent.node, cancel.reason));
-        if cancel.reason == Reason::Revoked {
-            let until = now.after(Duration::from_secs(30));
-            self.avoid(id, parent.node, until);
+        let pause = match cancel.reason {
+            Reason::Revoked => REVOKED,
+            Reason::Ended => RETRY_MAX,
+            Reason::Full
+            | Reason::NoStream
+            | Reason::Loop
+            | Reason::Leaving
+            | Reason::Unwanted
+            | Reason::OtherChosen
+            | Reason::BadMedia
+            | Reason::Expired
+            | Reason::Disconnected
+            | Reason::NotForwarding
+            | Reason::Limit
+            | Reason::Stalled => RETRY_FIRST,
+        };
+        self.avoid(id, parent.node, now.after(pause));
+        if cancel.reason == Reason::Ended {
+            // The publisher's own word for it is the record.
+            self.find(Some(id), None);
         }
-        self.restart_search(now, id);
-        self.follow(now, id, &cancel.referrals);
+        self.beat_children(now, id);
+        self.restart_search_at(now, id, &cancel.referrals);
     }
 
     fn avoid(&mut self, id: StreamId, node: NodeId, until: Time) {
@@ -750,11 +791,14 @@ impl Overlay {
             return;
         }
         let changed = parent.supply != beat.supply;
+        let resumes = parent.supply == Supply::NoSource && beat.supply == Supply::Ok;
         parent.supply = beat.supply;
         parent.newest = beat.newest;
         parent.delay_us = beat.delay_us;
-        if changed {
+        if resumes {
             stream.progressed = now;
+        }
+        if changed {
             self.beat_children(now, beat.stream);
             self.changed(Change::Stream(beat.stream));
         }
@@ -766,12 +810,16 @@ impl Overlay {
         };
         if (progress.epoch, progress.newest) > (stream.progress.epoch, stream.progress.newest) {
             stream.progressed = now;
+            stream.attempt = 0;
+            if let Some(parent) = stream.parent.as_mut() {
+                parent.begun = true;
+            }
         }
         stream.progress = progress;
     }
 
-    /// The backstop: a parent that has more and does not send it, or a silence
-    /// that nobody up the path accounts for.
+    /// The backstop: a parent that has more and does not send it, one that cannot
+    /// repair its own supply, or a silence that nobody up the path accounts for.
     pub(super) fn check_stall(&mut self, now: Time, id: StreamId) {
         let own = self.id;
         let Some(stream) = self.streams.get(&id) else {
@@ -786,12 +834,23 @@ impl Overlay {
         }
         let silent = now.since(stream.progressed.max(parent.since));
         let behind = parent.newest > stream.progress.newest;
-        let stalled = parent.supply == Supply::Ok
-            && ((behind && silent >= STALL + STALL / 2) || silent >= SILENT);
-        if stalled {
+        let patience = match parent.supply {
+            Supply::Ok if !parent.begun => FIRST,
+            Supply::Ok if behind => STALL + STALL / 2,
+            Supply::Ok => SILENT,
+            Supply::Repairing => REPAIR + self.random.jitter(REPAIR),
+            Supply::NoSource if self.is_said_live(id) => NO_SOURCE,
+            Supply::NoSource => Duration::MAX,
+        };
+        if silent >= patience {
             return self.lose_parent(now, id, node, Reason::Stalled);
         }
-        self.timers.set(Timer::Stall(id), now.after(STALL / 4));
+        self.timers.set(Timer::Stall(id), now.after(STALL / 8));
+    }
+
+    fn is_said_live(&self, id: StreamId) -> bool {
+        let known = self.records.stream(id);
+        known.is_some_and(|known| known.record.value().state == StreamState::Live)
     }
 
     /// Expected delay from the source to this node, in microseconds.

@@ -149,7 +149,7 @@ impl Overlay {
     }
 
     fn is_live(&self, now: Time, id: StreamId) -> bool {
-        self.records.fresh(now).any(|(fresh, _)| fresh == id)
+        self.records.is_live(now, id)
     }
 
     /// Streams that may be listed here: listed ones that are live somewhere,

@@ -9,10 +9,10 @@ use minicbor::{Decode, Encode};
 
 use super::varint::put_varint;
 use super::{Reader, WireError};
-use crate::ids::{NodeId, StreamId, TicketId};
+use crate::ids::{NodeId, SIGNATURE_LEN, StreamId, TicketId};
 use crate::limits::{
-    ADDRESSES_MAX, FETCH_FRAMES_MAX, HAVE_GROUPS_MAX, MESSAGE_BYTES_MAX, PATH_MAX,
-    RECORDS_PER_MESSAGE, REFERRALS_MAX, TRACK_MAX,
+    ADDRESSES_MAX, FETCH_FRAMES_MAX, GROUP_FRAMES_MAX, HAVE_GROUPS_MAX, MESSAGE_BYTES_MAX,
+    PATH_MAX, RECORD_BYTES_MAX, RECORDS_PER_MESSAGE, REFERRALS_MAX, TRACK_MAX,
 };
 use crate::record::Address;
 
@@ -179,12 +179,15 @@ macro_rules! messages {
 
             fn parse(number: u64, body: &[u8]) -> Result<Option<Self>, WireError> {
                 match number {
-                    $($number => minicbor::decode::<$name>(body)
-                        .map(|body| Some(Self::$name(body)))
-                        .map_err(|error| WireError::Cbor {
-                            what: stringify!($name),
-                            detail: error.to_string(),
-                        }),)*
+                    $($number => {
+                        super::shape::check(stringify!($name), body)?;
+                        minicbor::decode::<$name>(body)
+                            .map(|body| Some(Self::$name(body)))
+                            .map_err(|error| WireError::Cbor {
+                                what: stringify!($name),
+                                detail: error.to_string(),
+                            })
+                    })*
                     _ => Ok(None),
                 }
             }
@@ -207,8 +210,15 @@ impl<C> Encode<C> for RecordBytes {
 }
 
 impl<'b, C> Decode<'b, C> for RecordBytes {
+    /// A record of fewer bytes than its signature, or of more than any may have, is
+    /// refused here: else a message of empty ones would take 32 times its size.
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        Ok(Self(Bytes::copy_from_slice(d.bytes()?)))
+        let at = d.position();
+        let bytes = d.bytes()?;
+        if !(SIGNATURE_LEN..=RECORD_BYTES_MAX).contains(&bytes.len()) {
+            return Err(minicbor::decode::Error::message("a record has 64 to 4096 bytes").at(at));
+        }
+        Ok(Self(Bytes::copy_from_slice(bytes)))
     }
 }
 
@@ -473,6 +483,12 @@ fn referrals(list: &[Referral]) -> Result<(), WireError> {
 }
 
 fn have(have: &Have) -> Result<(), WireError> {
+    let furthest = have.groups.iter().map(|held| held.frame as usize).max();
+    at_most(
+        "have: frame",
+        furthest.unwrap_or(0),
+        GROUP_FRAMES_MAX as usize,
+    )?;
     at_most(
         "have: groups",
         have.groups.len(),

@@ -6,6 +6,7 @@
 pub mod control;
 pub mod heartbeat;
 pub mod media;
+mod shape;
 mod varint;
 
 pub use varint::{Reader, put_varint, varint_len};

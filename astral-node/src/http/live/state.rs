@@ -55,8 +55,11 @@ pub(super) fn messages(
     id: StreamId,
     store: Arc<StreamStore>,
 ) -> impl Stream<Item = String> + Send {
+    let mut changes = handle.changes();
+    // What the player has been told so far was said before there was a store.
+    changes.mark_changed();
     let watching = Watching {
-        changes: handle.changes(),
+        changes,
         handle,
         id,
         store,
@@ -73,7 +76,7 @@ impl Watching {
     async fn next(&mut self) -> String {
         loop {
             let due = self.changed_or_due().await;
-            let now = self.handle.stream(&self.id.to_string()).await.ok();
+            let now = self.handle.stream_by_id(self.id).await.ok();
             let Some(now) = now.filter(|now| due || self.said.as_ref() != Some(now)) else {
                 self.said_at = if due { Instant::now() } else { self.said_at };
                 continue;

@@ -977,7 +977,7 @@ class Player {
       width: video.videoWidth,
       height: video.videoHeight,
       muted: video.muted,
-      epoch: this.epoch,
+      epoch: this.stream?.epoch ?? this.epoch,
       jumps: count.jumps,
       seeks: count.seeks,
       gaps: count.gaps,

@@ -2,23 +2,19 @@
 //!
 //! Time is paused where a limit is waited for: it jumps ahead when nothing else goes on.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{JSON, Served, TOKEN, catalog, served, served_with, sound};
+use super::encoder::{GOP, SMALL, clip, feed, init, pictures};
+use super::{Reply, served, until};
 
-async fn endless() -> Served {
-    served_with("127.0.0.1:0", |_, fake| {
-        fake.script = VecDeque::from([catalog(1, 48_000), sound(1, 0, 60_000)]);
-        fake.endless = true;
-    })
-    .await
-}
+/// Bytes of a picture of which [`players_that_do_not_read_are_cut_and_their_reader_given_back`]
+/// sends more than the sockets of both sides hold.
+const LARGE: usize = 200_000;
 
 #[test]
 fn nonsense_harms_nobody_else() {
@@ -42,10 +38,7 @@ fn nonsense_harms_nobody_else() {
     assert_eq!(runtime.block_on(node.get("/health")).status, 200);
     runtime.block_on(async {
         node.stop.cancel();
-        node.task
-            .await
-            .expect("the accept loop did not panic")
-            .unwrap();
+        node.task.await.expect("the node did not panic").unwrap();
     });
 }
 
@@ -53,7 +46,11 @@ fn nonsense_harms_nobody_else() {
 async fn heads_and_bodies_that_trickle_are_cut() {
     let node = served().await;
     let host = node.at;
-    let json = format!("POST /api/v1/streams HTTP/1.1\r\nHost: {host}\r\n{TOKEN}{JSON}");
+    let key = node.key("my-show").await;
+    let json = format!(
+        "POST /api/v1/streams HTTP/1.1\r\nHost: {host}\r\n{}",
+        node.json()
+    );
     let length = "Content-Length: 50\r\n\r\n";
     for (start, most) in [
         ("GET /health HTTP/1.1\r\nHost: ".to_owned(), 12),
@@ -64,8 +61,8 @@ async fn heads_and_bodies_that_trickle_are_cut() {
             45,
         ),
         (
-            format!("PUT /ingest/good HTTP/1.1\r\nHost: {host}\r\n{length}ftyp"),
-            75,
+            format!("PUT /ingest/{key} HTTP/1.1\r\nHost: {host}\r\n{length}ftyp"),
+            45,
         ),
     ] {
         let mut socket = TcpStream::connect(node.at).await.unwrap();
@@ -79,25 +76,26 @@ async fn heads_and_bodies_that_trickle_are_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn players_that_do_not_read_are_cut_and_their_reader_given_back() {
-    let node = endless().await;
+    let node = served().await;
+    let media = [init(SMALL), pictures(0..12 * GOP, LARGE)].concat();
+    feed(&node, &media).await;
     let upgrade = "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (path, headers, most) in [("stream.mp4", "", 40), ("ws", upgrade, 15)] {
-        let mut socket = TcpStream::connect(node.at).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        let mut socket = socket.connect(node.at).await.unwrap();
         let head = format!(
-            "GET /live/my-show/{path} HTTP/1.1\r\nHost: {}\r\n{headers}\r\n",
+            "GET /live/my-show/{path}?from_ms=0 HTTP/1.1\r\nHost: {}\r\n{headers}\r\n",
             node.at
         );
         socket.write_all(head.as_bytes()).await.unwrap();
         let start = Instant::now();
-        let mut seen = 0;
-        while seen == 0 || node.handle.fake().readers > 0 {
-            seen = seen.max(node.handle.fake().readers);
+        until(async || node.handle.readers() == 1).await;
+        while node.handle.readers() > 0 {
             sleep(Duration::from_millis(100)).await;
-            assert!(
-                start.elapsed() < Duration::from_secs(most),
-                "{path} is kept"
-            );
+            let most = Duration::from_secs(most);
+            assert!(start.elapsed() < most, "{path} is kept");
         }
     }
 }
@@ -112,7 +110,7 @@ async fn a_full_node_says_so() {
     let mut extra = TcpStream::connect(node.at).await.unwrap();
     let mut answer = Vec::new();
     extra.read_to_end(&mut answer).await.unwrap();
-    super::parse(&answer).is_problem(503);
+    Reply::parse(&answer).is_problem(503);
     drop(held);
     while node.get("/health").await.status != 200 {
         tokio::task::yield_now().await;
@@ -121,17 +119,11 @@ async fn a_full_node_says_so() {
 
 #[tokio::test]
 async fn stopping_ends_endless_answers_in_time() {
-    let node = endless().await;
+    let node = served().await;
+    feed(&node, &clip(SMALL, GOP)).await;
     let mut idle = TcpStream::connect(node.at).await.unwrap();
-    let mut mp4 = TcpStream::connect(node.at).await.unwrap();
-    let head = format!(
-        "GET /live/my-show/stream.mp4 HTTP/1.1\r\nHost: {}\r\n\r\n",
-        node.at
-    );
-    mp4.write_all(head.as_bytes()).await.unwrap();
-    let mut stuck = TcpStream::connect(node.at).await.unwrap();
-    stuck.write_all(head.as_bytes()).await.unwrap();
-    mp4.read_exact(&mut [0; 64]).await.unwrap();
+    let mut mp4 = node.open("/live/my-show/stream.mp4").await;
+    let _stuck = node.open("/live/my-show/stream.mp4").await;
     node.stop.cancel();
     let reading = tokio::spawn(async move {
         let mut rest = Vec::new();

@@ -1,175 +1,110 @@
-//! The HTTP side over real sockets, spoken to byte by byte.
+//! The HTTP side of real nodes over real sockets, spoken to byte by byte.
 
 mod abuse;
+mod encoder;
 mod media;
 mod routes;
 mod safety;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use astral_media::catalog::Catalog;
-use astral_media::frame::{Frame, pack_audio};
-use astral_media::track::{CodecConfig, Track};
 use astral_proto::api;
-use astral_proto::ids::{NodeId, StreamId};
-use bytes::Bytes;
+use astral_proto::ids::NodeId;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::handle::{Fake, Handle};
-use crate::store::LiveEvent;
+use crate::handle::Handle;
+use crate::node::Node;
 
-const TOKEN: &str = "Authorization: Bearer the-token\r\n";
 const JSON: &str = "Content-Type: application/json\r\n";
-/// Id of the first stream, which is this node's own.
-const OWN: u128 = 0x8c2f_9a54_13d0_8e2b_9f00_3a5b_6c7d_8e9f;
+/// Longest that [`until`] waits; failover and leaving take less.
+const UNTIL_MAX: Duration = Duration::from_secs(10);
 
-/// A served node; it stops when dropped.
+/// A running node. It ends with its test's runtime, or by `stop`.
 struct Served {
     at: SocketAddr,
     handle: Handle,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
-    _stop: DropGuard,
+    task: JoinHandle<anyhow::Result<()>>,
+    _dir: TempDir,
 }
 
+/// A node that publishes `My Show`.
 async fn served() -> Served {
-    served_with("127.0.0.1:0", |_, _| {}).await
+    served_with(|_| {}).await
 }
 
-async fn served_with(bind: &str, change: impl FnOnce(&mut Config, &mut Fake)) -> Served {
-    let listener = TcpListener::bind(bind).await.unwrap();
-    let at = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+async fn served_with(change: impl FnOnce(&mut Config)) -> Served {
+    let node = started(change).await;
+    node.publish("My Show").await;
+    node
+}
+
+/// A node without streams.
+async fn started(change: impl FnOnce(&mut Config)) -> Served {
+    let dir = TempDir::new().unwrap();
     let mut config = Config {
-        http: at,
+        rtmp: None,
         allow_origin: vec!["https://site.example".into()],
         public_http: Some("https://public.example/astral".into()),
-        require_token: false,
+        ..Config::default_in(dir.path())
     };
-    let mut fake = Fake {
-        nodes: vec![node(1), node(2)],
-        streams: vec![stream("My Show", OWN), stream("Other", OWN + 1)],
-        own: vec![StreamId(uuid::Uuid::from_u128(OWN))],
-        tickets: vec![ticket("00000000000000aa")],
-        ready: true,
-        ..Fake::default()
-    };
-    change(&mut config, &mut fake);
-    let handle = Handle::pretend(config, fake);
+    change(&mut config);
+    let node = Node::load(config).await.unwrap();
+    let handle = node.handle();
+    let port = handle.inner().addresses.http.port();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(super::serve(listener, handle.clone(), stop.clone()));
-    let _stop = stop.clone().drop_guard();
+    let task = tokio::spawn(node.run(stop.clone().cancelled_owned()));
     Served {
-        at,
+        at: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         handle,
         stop,
         task,
-        _stop,
+        _dir: dir,
     }
 }
 
-fn node(n: u128) -> api::Node {
-    api::Node {
-        uuid: NodeId(uuid::Uuid::from_u128(n)),
-        name: format!("node {n}"),
-        addresses: Vec::new(),
-        role: api::Role::Node,
-        primary_supernode: None,
-        is_self: n == 1,
-        rtt_ms: None,
-        upload_limit_bps: None,
-        upload_used_bps: None,
-        children: 0,
-        version: "0".into(),
-        last_seen: "2026-01-01T00:00:00Z".into(),
-        connected: false,
-    }
+/// A node that publishes `My Show` and knows another, which publishes `Other`.
+async fn pair() -> (Served, Served) {
+    pair_with(|_| {}).await
 }
 
-fn stream(name: &str, id: u128) -> api::Stream {
-    let id = StreamId(uuid::Uuid::from_u128(id));
-    api::Stream {
-        slug: astral_proto::slug::slug_of(name, id),
-        id,
-        name: name.into(),
-        description: String::new(),
-        unlisted: false,
-        publisher: node(1).uuid,
-        share: format!("astral:{id}"),
-        state: api::StreamState::Live,
-        tracks: Vec::new(),
-        bitrate_bps: 0,
-        started_at: "2026-01-01T00:00:00Z".into(),
-        viewers: 0,
-        epoch: 1,
-        local: api::Local::default(),
-        ingest: None,
-    }
-}
-
-fn ticket(id: &str) -> api::Ticket {
-    api::Ticket {
-        id: id.into(),
-        stream: api::TicketStream {
-            id: StreamId(uuid::Uuid::from_u128(OWN)),
-            slug: "my-show".into(),
-        },
-        source: node(1).uuid,
-        destination: node(2).uuid,
-        state: api::TicketState::Active,
-        reason: None,
-        hops: 1,
-        path: Vec::new(),
-        created_at: String::new(),
-        expires_at: String::new(),
-        bytes: 0,
-        bitrate_bps: 0,
-    }
-}
-
-/// A stream of sound alone: it begins anywhere.
-fn catalog(epoch: u32, sample_rate: u32) -> LiveEvent {
-    LiveEvent::Catalog(Arc::new(Catalog {
-        version: 1,
-        epoch,
-        first_group: 0,
-        first_sequence: 0,
-        target_duration_ms: None,
-        part_target_ms: 200,
-        timeline_start_ms: 0,
-        wall_clock_start_ms: 0,
-        bitrate_bps: None,
-        tracks: vec![Track {
-            id: 1,
-            timescale: sample_rate,
-            config: CodecConfig::Aac {
-                asc: Bytes::from_static(&[0x11, 0x90]),
-                sample_rate,
-                channels: 2,
-            },
-        }],
-    }))
-}
-
-fn sound(epoch: u32, number: i64, len: usize) -> LiveEvent {
-    LiveEvent::Frame(Frame {
-        track: 1,
-        epoch,
-        group: 7,
-        index: number as u32,
-        order: number as u32,
-        dts: number * 1024,
-        cts: 0,
-        duration: 1024,
-        keyframe: true,
-        discardable: false,
-        no_keyframe: false,
-        payload: pack_audio(&[vec![0x21; len].into()]),
+/// The same; `change` is for the other node.
+async fn pair_with(change: impl FnOnce(&mut Config)) -> (Served, Served) {
+    let other = started(|config| {
+        config.name = Some("node 2".into());
+        change(config);
     })
+    .await;
+    other.publish("Other").await;
+    let node = served_with(|config| {
+        config.name = Some("node 1".into());
+        config.peers = vec![other.address()];
+    })
+    .await;
+    until(async || node.handle.streams().await.len() == 2).await;
+    (node, other)
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl AsyncFn() -> bool) {
+    let waited = timeout(UNTIL_MAX, async {
+        while !is_so().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("it becomes so in time");
+}
+
+fn node_id(n: u128) -> NodeId {
+    NodeId(uuid::Uuid::from_u128(n))
 }
 
 /// What came back.
@@ -193,6 +128,10 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
     /// Checks that it is a problem of this status, in form and content.
     #[track_caller]
     fn is_problem(&self, status: u16) {
@@ -204,10 +143,46 @@ impl Reply {
         let problem: api::Problem = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(problem.status, status);
         assert!(!problem.detail.is_empty() && !problem.title.is_empty());
+        assert_eq!(self.header("retry-after").is_some(), status == 503);
     }
 }
 
 impl Served {
+    async fn publish(&self, name: &str) {
+        let new = api::NewStream {
+            name: name.into(),
+            description: None,
+            unlisted: false,
+        };
+        self.handle.publish(new).await.unwrap();
+    }
+
+    /// Where others find this node.
+    fn address(&self) -> astral_proto::link::PeerAddress {
+        self.handle.ready().quic.parse().unwrap()
+    }
+
+    /// The header line that shows this run's token.
+    fn token(&self) -> String {
+        format!("Authorization: Bearer {}\r\n", self.handle.token())
+    }
+
+    /// The header line that the node's own pages show.
+    fn guard(&self) -> String {
+        format!("X-Astral-Guard: {}\r\n", self.handle.guard())
+    }
+
+    /// Token and `Content-Type` of a change in JSON.
+    fn json(&self) -> String {
+        format!("{}{JSON}", self.token())
+    }
+
+    /// The stream key of one of this node's own streams.
+    async fn key(&self, slug: &str) -> String {
+        let id = self.handle.stream(slug).await.unwrap().id;
+        self.handle.ingest_of(id).unwrap().stream_key
+    }
+
     /// Sends a request with these header lines besides a right `Host`, and reads to the end.
     async fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
         let host = format!("Host: {}\r\n", self.at);
@@ -232,23 +207,44 @@ impl Served {
     async fn raw(&self, bytes: &[u8]) -> Reply {
         let mut socket = TcpStream::connect(self.at).await.unwrap();
         socket.write_all(bytes).await.unwrap();
-        let mut all = Vec::new();
-        socket.read_to_end(&mut all).await.unwrap();
-        parse(&all)
+        Reply::read(socket).await
+    }
+
+    /// Asks for endless media, and reads only its first bytes.
+    async fn open(&self, path: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(self.at).await.unwrap();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.at
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        socket.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+        socket
     }
 }
 
-fn parse(all: &[u8]) -> Reply {
-    let split = all
-        .windows(4)
-        .position(|w| w == b"\r\n\r\n")
-        .unwrap_or(all.len());
-    let head = String::from_utf8_lossy(&all[..split]).into_owned();
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(0);
-    let body = all.get(split + 4..).unwrap_or_default().to_vec();
-    Reply { status, head, body }
+impl Reply {
+    /// Reads until the other side closes.
+    async fn read(mut socket: TcpStream) -> Self {
+        let mut all = Vec::new();
+        socket.read_to_end(&mut all).await.unwrap();
+        Self::parse(&all)
+    }
+
+    fn parse(all: &[u8]) -> Self {
+        let split = all
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap_or(all.len());
+        let head = String::from_utf8_lossy(&all[..split]).into_owned();
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(0);
+        let body = all.get(split + 4..).unwrap_or_default().to_vec();
+        Self { status, head, body }
+    }
 }

@@ -1,19 +1,20 @@
 //! Statuses and answers of the JSON routes and the probes.
 
-use std::collections::VecDeque;
+use axum::response::IntoResponse as _;
+use tokio::net::UdpSocket;
 
-use super::{JSON, OWN, TOKEN, served, served_with, ticket};
-use crate::handle::{ApiError, Watched};
+use super::super::problem::Failure;
+use super::{Served, node_id, pair, pair_with, served, served_with, started, until};
+use crate::config::UpstreamLimit;
+use crate::handle::ApiError;
 
-fn json_and_token() -> String {
-    format!("{TOKEN}{JSON}")
-}
+const PAUSE: &str = "{\"paused\":true}";
+const TICKETS: &str = "/api/v1/streams/other/tickets";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
     let node = served().await;
     for path in [
-        "/",
         "/nothing",
         "/api/v1/",
         "/api/v2/node",
@@ -28,7 +29,8 @@ async fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
         ("PUT", "/api/v1/node", "DELETE"),
         ("DELETE", "/api/v1/streams", "POST"),
         ("GET", "/api/v1/streams/my-show/ticket", "DELETE"),
-        ("GET", "/ingest/good", "PUT"),
+        ("GET", "/ingest/none", "PUT"),
+        ("POST", "/live/my-show/stream.mp4", "GET"),
     ] {
         let reply = node.ask(method, path, "", "").await;
         reply.is_problem(405);
@@ -40,10 +42,10 @@ async fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
 #[tokio::test]
 async fn bodies_are_read_strictly() {
     let node = served().await;
-    let json = json_and_token();
+    let json = node.json();
     let path = "/api/v1/streams";
     for (headers, body, status) in [
-        (TOKEN, "{\"name\":\"x\"}", 415),
+        ("no type", "{\"name\":\"x\"}", 415),
         ("Content-Type: text/plain\r\n", "{\"name\":\"x\"}", 415),
         ("", "{\"name\":", 400),
         ("", "{\"nam\":1,", 400),
@@ -58,8 +60,8 @@ async fn bodies_are_read_strictly() {
     ] {
         let headers = match headers {
             "" => json.clone(),
-            TOKEN => TOKEN.to_owned(),
-            kind => format!("{TOKEN}{kind}"),
+            "no type" => node.token(),
+            kind => format!("{}{kind}", node.token()),
         };
         node.ask("POST", path, &headers, body)
             .await
@@ -88,7 +90,13 @@ async fn bodies_are_read_strictly() {
         )
         .await;
     assert_eq!(reply.status, 201);
-    assert_eq!(reply.json()["ingest"]["stream_key"], "good");
+    let shown = reply.json();
+    assert!(shown["ingest"]["stream_key"].is_string());
+    assert_eq!(shown["ingest"]["rtmp_url"], serde_json::Value::Null);
+    assert_eq!(
+        (&shown["unlisted"], &shown["state"]),
+        (&true.into(), &"waiting".into())
+    );
     assert!(
         reply
             .header("location")
@@ -100,12 +108,10 @@ async fn bodies_are_read_strictly() {
 #[tokio::test]
 async fn streams_are_found_by_every_kind_of_name() {
     let node = served().await;
-    let id = uuid::Uuid::from_u128(OWN);
-    let id_of = astral_proto::ids::StreamId(id);
+    let id = node.handle.stream("my-show").await.unwrap().id;
     for name in [
         "my-show".to_owned(),
-        astral_proto::slug::full_slug("My Show", id_of),
-        "My%20Show".to_owned(),
+        astral_proto::slug::full_slug("My Show", id),
         id.to_string(),
         format!("astral:{id}@127.0.0.1:8000,[::1]:9"),
         format!("astral%3A{id}%40127.0.0.1%3A8000"),
@@ -114,43 +120,75 @@ async fn streams_are_found_by_every_kind_of_name() {
         assert_eq!(reply.status, 200, "{name}");
         assert_eq!(reply.json()["id"], id.to_string());
     }
-    let reply = node.get("/api/v1/streams/twins").await;
-    reply.is_problem(409);
-    assert_eq!(reply.json()["candidates"][1], "twins~bbbbb");
+}
+
+#[tokio::test]
+async fn a_share_link_finds_a_stream_that_no_known_node_has() {
+    let (node, other) = (started(|_| {}).await, started(|_| {}).await);
+    other.publish("Other").await;
+    let share = other.handle.stream("other").await.unwrap().share;
+    assert_eq!(node.handle.streams().await.len(), 0);
+    let reply = node.get(&format!("/api/v1/streams/{share}")).await;
+    assert_eq!(
+        (reply.status, &reply.json()["slug"]),
+        (200, &"other".into())
+    );
+}
+
+#[tokio::test]
+async fn streams_of_one_name_are_told_apart_and_the_own_one_wins() {
+    let (node, other) = pair().await;
+    other.publish("My Show").await;
+    until(async || node.handle.streams().await.len() == 3).await;
+    let twin = other.handle.stream("my-show").await.unwrap().id;
+    let full = astral_proto::slug::full_slug("My Show", twin);
+    let shown = node.get(&format!("/api/v1/streams/{full}")).await.json();
+    assert_eq!(
+        (&shown["id"], &shown["slug"]),
+        (&twin.to_string().into(), &full.into())
+    );
+    let bare = node.get("/api/v1/streams/my-show").await.json();
+    assert_eq!(
+        (&bare["slug"], &bare["publisher"]),
+        (&"my-show".into(), &node.handle.id().to_string().into())
+    );
+}
+
+#[test]
+fn an_undecided_slug_is_409_with_the_candidates() {
+    // Two streams with one full slug take some 2^25 keys to make.
+    let candidates = vec!["twins~aaaaa".to_owned(), "twins~bbbbb".to_owned()];
+    let failure = Failure::from(ApiError::Ambiguous(candidates.clone()));
+    assert_eq!(failure.problem.candidates, candidates);
+    assert_eq!(failure.into_response().status(), 409);
 }
 
 #[tokio::test]
 async fn own_streams_are_paused_and_ended_and_others_are_not() {
-    let node = served().await;
-    let json = json_and_token();
-    let pause = "{\"paused\":true}";
-    let reply = node
-        .ask("PATCH", "/api/v1/streams/my-show", &json, pause)
-        .await;
-    assert_eq!(
-        (reply.status, &reply.json()["state"]),
-        (200, &"paused".into())
-    );
-    assert_eq!(
-        node.ask("DELETE", "/api/v1/streams/my-show", TOKEN, "")
-            .await
-            .status,
-        204
-    );
-    node.ask("PATCH", "/api/v1/streams/other", &json, pause)
+    let (node, _other) = pair().await;
+    let (json, token) = (node.json(), node.token());
+    let (own, foreign) = ("/api/v1/streams/my-show", "/api/v1/streams/other");
+    for (patch, state) in [(PAUSE, "paused"), ("{\"paused\":false}", "waiting")] {
+        let reply = node.ask("PATCH", own, &json, patch).await;
+        assert_eq!((reply.status, &reply.json()["state"]), (200, &state.into()));
+    }
+    for wrong in ["{}", "{\"paused\":1}", "{\"paused\":true,\"more\":1}"] {
+        node.ask("PATCH", own, &json, wrong).await.is_problem(422);
+    }
+    node.ask("PATCH", foreign, &json, PAUSE)
         .await
         .is_problem(403);
-    node.ask("DELETE", "/api/v1/streams/other", TOKEN, "")
+    node.ask("DELETE", foreign, &token, "")
         .await
         .is_problem(403);
-    node.ask("PATCH", "/api/v1/streams/my-show", &json, "{}")
-        .await
-        .is_problem(422);
+    assert_eq!(node.ask("DELETE", own, &token, "").await.status, 204);
+    tokio::time::pause();
+    node.get(own).await.is_problem(404);
 }
 
 #[tokio::test]
 async fn lists_are_paged_in_order() {
-    let node = served().await;
+    let (node, _other) = pair().await;
     let first = node.get("/api/v1/nodes?limit=1").await.json();
     assert_eq!(first["items"][0]["name"], "node 1");
     let next = first["next"].as_str().unwrap();
@@ -161,10 +199,9 @@ async fn lists_are_paged_in_order() {
     assert_eq!(second["items"][0]["name"], "node 2");
     assert!(second["next"].is_null());
     for path in ["streams", "tickets", "nodes", "streams/my-show/tickets"] {
-        assert_eq!(
-            node.get(&format!("/api/v1/{path}?limit=1000")).await.status,
-            200
-        );
+        let whole = node.get(&format!("/api/v1/{path}?limit=1000")).await;
+        assert_eq!(whole.status, 200);
+        assert!(whole.json()["items"].is_array());
         for query in ["limit=0", "limit=1001", "limit=x", "after=x", "other=1"] {
             node.get(&format!("/api/v1/{path}?{query}"))
                 .await
@@ -175,72 +212,107 @@ async fn lists_are_paged_in_order() {
 
 #[tokio::test]
 async fn nodes_are_found_and_forgotten_by_id() {
-    let node = served().await;
-    let known = format!("/api/v1/nodes/{}", super::node(2).uuid);
-    let unknown = format!("/api/v1/nodes/{}", super::node(3).uuid);
+    let (node, other) = pair().await;
+    let path = |id| format!("/api/v1/nodes/{id}");
+    let (known, own) = (path(other.handle.id()), path(node.handle.id()));
+    let unknown = path(node_id(3));
     assert_eq!(node.get(&known).await.json()["name"], "node 2");
+    assert_eq!(node.get(&own).await.json()["self"], true);
     assert_eq!(node.get("/api/v1/node").await.json()["self"], true);
-    node.get(&unknown).await.is_problem(404);
-    node.get("/api/v1/nodes/nonsense").await.is_problem(404);
-    assert_eq!(node.ask("DELETE", &known, TOKEN, "").await.status, 204);
-    node.ask("DELETE", &unknown, TOKEN, "")
-        .await
-        .is_problem(404);
+    let token = node.token();
+    for wrong in [unknown.as_str(), "/api/v1/nodes/nonsense"] {
+        node.get(wrong).await.is_problem(404);
+        node.ask("DELETE", wrong, &token, "").await.is_problem(404);
+    }
+    assert_eq!(node.ask("DELETE", &known, &token, "").await.status, 204);
 }
 
 #[tokio::test]
 async fn asking_for_a_ticket_tells_what_came_of_it() {
-    let node = served_with("127.0.0.1:0", |_, fake| {
-        fake.watched = VecDeque::from([
-            Ok(Watched::New(ticket("1"))),
-            Ok(Watched::Already(ticket("1"))),
-            Ok(Watched::Own),
-            Err(ApiError::NoRoom("nobody has room".into())),
-        ]);
-    })
-    .await;
-    let (path, json) = ("/api/v1/streams/my-show/tickets", json_and_token());
+    let (node, other) = pair().await;
+    let json = node.json();
     for status in [201, 200] {
-        let reply = node.ask("POST", path, &json, "{}").await;
+        let reply = node.ask("POST", TICKETS, &json, "{}").await;
+        let ticket = reply.json();
+        assert_eq!((reply.status, &ticket["state"]), (status, &"active".into()));
+        let [from, to] = [&other, &node].map(|node| node.handle.id().to_string());
         assert_eq!(
-            (reply.status, &reply.json()["state"]),
-            (status, &"active".into())
+            (&ticket["source"], &ticket["destination"]),
+            (&from.into(), &to.into())
         );
     }
+    let path = "/api/v1/streams/my-show/tickets";
     let own = node.ask("POST", path, &json, "{}").await;
     assert_eq!((own.status, &own.body[..]), (200, &b"null"[..]));
-    let full = node.ask("POST", path, &json, "{}").await;
-    full.is_problem(503);
-    assert!(full.header("retry-after").is_some());
-    let to = |n| format!("{{\"destination\":\"{}\"}}", super::node(n).uuid);
-    assert_eq!(node.ask("POST", path, &json, &to(2)).await.status, 201);
-    node.ask("POST", path, &json, &to(9)).await.is_problem(403);
+    let to = |id| format!("{{\"destination\":\"{id}\"}}");
+    for unwilling in [other.handle.id(), node_id(9)] {
+        let reply = node.ask("POST", path, &json, &to(unwilling)).await;
+        reply.is_problem(403);
+    }
     node.ask("POST", path, &json, "{\"destination\":\"x\"}")
         .await
         .is_problem(422);
+    tokio::time::pause();
     node.ask("POST", "/api/v1/streams/none/tickets", &json, "{}")
         .await
         .is_problem(404);
 }
 
 #[tokio::test]
+async fn a_stream_that_nobody_may_forward_is_503_with_the_reason() {
+    let (node, _other) = pair_with(|config| config.upstream_limit = UpstreamLimit::Bps(0)).await;
+    tokio::time::pause();
+    let full = node.ask("POST", TICKETS, &node.json(), "{}").await;
+    full.is_problem(503);
+    let detail = full.json()["detail"].to_string();
+    assert!(detail.contains("never forwards"), "{detail}");
+}
+
+async fn ticket(node: &Served) -> String {
+    let reply = node.ask("POST", TICKETS, &node.json(), "{}").await;
+    reply.json()["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
 async fn tickets_are_revoked_only_under_their_own_stream() {
-    let node = served().await;
+    let (node, other) = pair().await;
+    let id = ticket(&node).await;
     let path = |slug: &str, id: &str| format!("/api/v1/streams/{slug}/tickets/{id}");
-    let id = "00000000000000aa";
-    node.ask("DELETE", &path("other", id), TOKEN, "")
-        .await
-        .is_problem(404);
-    node.ask("DELETE", &path("my-show", "x"), TOKEN, "")
-        .await
-        .is_problem(404);
-    assert_eq!(
-        node.ask("DELETE", &path("my-show", id), TOKEN, "")
+    let token = other.token();
+    other.publish("Second").await;
+    for wrong in [
+        path("second", &id),
+        path("other", "x"),
+        path("other", "00000000000000aa"),
+    ] {
+        other
+            .ask("DELETE", &wrong, &token, "")
             .await
-            .status,
-        204
+            .is_problem(404);
+    }
+    let listed = other.get(TICKETS).await.json();
+    assert_eq!(listed["items"][0]["id"], *id);
+    let reply = other.ask("DELETE", &path("other", &id), &token, "").await;
+    assert_eq!(reply.status, 204);
+    until(async || other.handle.tickets().await.iter().all(|t| t.id != id)).await;
+}
+
+#[tokio::test]
+async fn a_stream_is_received_until_told_to_stop() {
+    let (node, _other) = pair().await;
+    let (path, token) = ("/api/v1/streams/other/ticket", node.token());
+    node.ask("DELETE", path, &token, "").await.is_problem(404);
+    ticket(&node).await;
+    let shown = node.get("/api/v1/streams/other").await.json();
+    assert_eq!(shown["local"]["receiving"], true);
+    assert_eq!(node.ask("DELETE", path, &token, "").await.status, 204);
+    let shown = node.get("/api/v1/streams/other").await.json();
+    assert_eq!(shown["local"]["receiving"], false);
+    assert_eq!(
+        node.get(TICKETS).await.json()["items"],
+        serde_json::json!([])
     );
-    assert_eq!(node.handle.fake().calls, [format!("revoke {id}")]);
+    node.ask("DELETE", path, &token, "").await.is_problem(404);
 }
 
 #[tokio::test]
@@ -265,20 +337,20 @@ async fn pings_carry_up_to_8_mib_both_ways() {
         .is_problem(413);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn probes_tell_alive_from_ready() {
-    let node = served_with("127.0.0.1:0", |_, fake| fake.ready = false).await;
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let peer = silent.local_addr().unwrap().to_string().parse().unwrap();
+    let node = served_with(|config| config.peers = vec![peer]).await;
     assert_eq!(node.get("/health").await.status, 200);
-    let reply = node.get("/ready").await;
-    reply.is_problem(503);
-    assert!(reply.header("retry-after").is_some());
-    node.handle.fake().ready = true;
+    node.get("/ready").await.is_problem(503);
+    until(async || node.handle.is_ready()).await;
     assert_eq!(node.get("/ready").await.status, 200);
     let head = node.ask("HEAD", "/health", "", "").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_watch_page_names_its_stream_harmlessly() {
     let node = served().await;
     let page = node.get("/watch/my-show").await;
@@ -286,8 +358,8 @@ async fn the_watch_page_names_its_stream_harmlessly() {
         page.header("content-type"),
         Some("text/html; charset=utf-8")
     );
-    let text = String::from_utf8(page.body).unwrap();
-    assert!(text.contains("content=\"my-show\"") && text.contains("content=\"the-guard\""));
+    let guard = format!("content=\"{}\"", node.handle.guard());
+    assert!(page.text().contains("content=\"my-show\"") && page.text().contains(&guard));
     let odd = node
         .ask(
             "GET",
@@ -297,11 +369,7 @@ async fn the_watch_page_names_its_stream_harmlessly() {
         )
         .await;
     assert_eq!(odd.status, 404);
-    assert!(
-        String::from_utf8(odd.body)
-            .unwrap()
-            .contains("&quot;&gt;&lt;script&gt;")
-    );
+    assert!(odd.text().contains("&quot;&gt;&lt;script&gt;"));
     node.get("/watch/none").await.is_problem(404);
     let script = node.get("/assets/player.js").await;
     assert_eq!(

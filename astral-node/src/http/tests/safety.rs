@@ -1,7 +1,13 @@
 //! One test per rule of "Safety of the local API" (DESIGN §8).
 
-use super::{JSON, TOKEN, served, served_with};
+use std::net::Ipv4Addr;
 
+use astral_proto::api::StreamState;
+
+use super::{JSON, pair, served, served_with, until};
+
+const STREAM: &str = "/api/v1/streams/my-show";
+const PAUSE: &str = "{\"paused\":true}";
 const NAVIGATION: &str =
     "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
 
@@ -33,7 +39,7 @@ async fn host_must_be_a_name_of_this_node() {
             "/nothing",
         ] {
             let reply = node
-                .ask_as(&format!("Host: {host}\r\n"), "GET", path, TOKEN, "")
+                .ask_as(&format!("Host: {host}\r\n"), "GET", path, &node.token(), "")
                 .await;
             reply.is_problem(421);
         }
@@ -78,7 +84,7 @@ async fn other_sites_are_refused_media_included() {
         ] {
             node.ask("GET", path, from, "").await.is_problem(403);
         }
-        let with_token = format!("{from}{TOKEN}{JSON}");
+        let with_token = format!("{from}{}", node.json());
         node.ask("POST", "/api/v1/streams", &with_token, "{}")
             .await
             .is_problem(403);
@@ -135,7 +141,7 @@ async fn links_lead_to_pages_and_to_nothing_else() {
     assert!(policy.contains("frame-ancestors *"), "{policy}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn allowed_origins_get_cors_answers() {
     let node = served().await;
     let origin = "Origin: https://site.example\r\nSec-Fetch-Site: cross-site\r\n";
@@ -176,7 +182,7 @@ async fn allowed_origins_get_cors_answers() {
 async fn every_change_needs_the_token_or_the_guard() {
     let node = served().await;
     let own = format!("Origin: http://{}\r\n", node.at);
-    let guard = "X-Astral-Guard: the-guard\r\n";
+    let guard = node.guard();
     for (method, path) in [
         ("DELETE", "/api/v1/node"),
         ("DELETE", "/api/v1/nodes/x"),
@@ -191,7 +197,7 @@ async fn every_change_needs_the_token_or_the_guard() {
         for headers in [
             String::new(),
             own.clone(),
-            guard.to_owned(),
+            guard.clone(),
             format!("{allowed}{guard}"),
             format!("{own}X-Astral-Guard: other\r\n"),
             "Authorization: Bearer wrong\r\n".to_owned(),
@@ -207,23 +213,21 @@ async fn every_change_needs_the_token_or_the_guard() {
             );
         }
     }
-    assert!(node.handle.fake().calls.is_empty());
+    let untouched = node.handle.stream("my-show").await.unwrap();
+    assert_eq!(untouched.state, StreamState::Waiting);
     for headers in [
-        TOKEN.to_owned(),
+        node.token(),
         format!("{own}{guard}"),
         format!("{guard}Sec-Fetch-Site: same-origin\r\n"),
     ] {
-        let reply = node
-            .ask("DELETE", "/api/v1/streams/my-show/ticket", &headers, "")
-            .await;
-        assert_eq!(reply.status, 204, "{headers}");
+        let headers = format!("{headers}{JSON}");
+        let reply = node.ask("PATCH", STREAM, &headers, PAUSE).await;
+        assert_eq!(reply.status, 200, "{headers}");
     }
-    let site = format!("Origin: https://site.example\r\n{TOKEN}");
-    assert_eq!(
-        node.ask("DELETE", "/api/v1/node", &site, "").await.status,
-        202
-    );
-    assert!(node.handle.fake().calls.contains(&"shutdown".to_owned()));
+    let site = format!("Origin: https://site.example\r\n{}", node.token());
+    let reply = node.ask("DELETE", "/api/v1/node", &site, "").await;
+    assert_eq!(reply.status, 202);
+    node.task.await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -244,27 +248,41 @@ async fn strangers_behind_a_proxy_are_no_local_callers() {
     let own = "Origin: https://public.example\r\n";
     let page = node.ask_as(public, "GET", "/watch/my-show", own, "").await;
     assert_eq!(page.status, 200);
-    assert!(!String::from_utf8(page.body).unwrap().contains("the-guard"));
-    let path = "/api/v1/streams/my-show/ticket";
-    let guard = format!("{own}X-Astral-Guard: the-guard\r\n");
-    let reply = node.ask_as(public, "DELETE", path, &guard, "").await;
+    assert!(!page.text().contains(node.handle.guard()));
+    let guard = format!("{own}{}{JSON}", node.guard());
+    let reply = node.ask_as(public, "PATCH", STREAM, &guard, PAUSE).await;
     reply.is_problem(401);
-    let token = format!("{own}{TOKEN}");
-    let reply = node.ask_as(public, "DELETE", path, &token, "").await;
-    assert_eq!(reply.status, 204);
-    node.ask("DELETE", path, &token, "").await.is_problem(403);
-    let forwarded = "X-Forwarded-For: 192.0.2.1\r\n";
-    let reply = node.ask("GET", "/api/v1/node", forwarded, "").await;
-    reply.is_problem(401);
+    let token = format!("{own}{}", node.json());
+    let reply = node.ask_as(public, "PATCH", STREAM, &token, PAUSE).await;
+    assert_eq!(reply.status, 200);
+    let reply = node.ask("PATCH", STREAM, &token, PAUSE).await;
+    reply.is_problem(403);
+    for proxied in [
+        "X-Forwarded-For: 192.0.2.1",
+        "Forwarded: for=x",
+        "Via: 1.1 x",
+    ] {
+        let page = node
+            .ask("GET", "/watch/my-show", &format!("{proxied}\r\n"), "")
+            .await;
+        assert!(!page.text().contains(node.handle.guard()), "{proxied}");
+        let reply = node
+            .ask("GET", "/api/v1/node", &format!("{proxied}\r\n"), "")
+            .await;
+        reply.is_problem(401);
+    }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn beyond_loopback_only_media_health_and_the_watch_page_are_open() {
-    let node = served_with("0.0.0.0:0", |_, _| {}).await;
+    let node = served_with(|config| config.http = (Ipv4Addr::UNSPECIFIED, 0).into()).await;
     for path in ["/health", "/watch/my-show", "/assets/player.js"] {
         assert_eq!(node.get(path).await.status, 200, "{path}");
     }
     node.get("/live/none/stream.mp4").await.is_problem(404);
+    node.ask("PUT", "/ingest/none", "", "x")
+        .await
+        .is_problem(403);
     for path in [
         "/api/v1/node",
         "/api/v1/streams",
@@ -274,13 +292,14 @@ async fn beyond_loopback_only_media_health_and_the_watch_page_are_open() {
     ] {
         node.get(path).await.is_problem(401);
     }
-    assert_eq!(node.ask("GET", "/api/v1/node", TOKEN, "").await.status, 200);
-    let page = node.get("/watch/my-show").await;
-    assert!(!String::from_utf8(page.body).unwrap().contains("the-guard"));
-    let headers = format!(
-        "Origin: http://{}\r\nX-Astral-Guard: the-guard\r\n",
-        node.at
+    let token = node.token();
+    assert_eq!(
+        node.ask("GET", "/api/v1/node", &token, "").await.status,
+        200
     );
+    let page = node.get("/watch/my-show").await;
+    assert!(!page.text().contains(node.handle.guard()));
+    let headers = format!("Origin: http://{}\r\n{}", node.at, node.guard());
     node.ask("GET", "/api/v1/node", &headers, "")
         .await
         .is_problem(401);
@@ -288,11 +307,13 @@ async fn beyond_loopback_only_media_health_and_the_watch_page_are_open() {
 
 #[tokio::test]
 async fn require_token_closes_the_pages_too() {
-    let node = served_with("127.0.0.1:0", |config, _| config.require_token = true).await;
+    let node = served_with(|config| config.require_token = true).await;
     for path in ["/watch/my-show", "/api/v1/streams"] {
         node.get(path).await.is_problem(401);
-        assert_eq!(node.ask("GET", path, TOKEN, "").await.status, 200, "{path}");
+        let reply = node.ask("GET", path, &node.token(), "").await;
+        assert_eq!(reply.status, 200, "{path}");
     }
+    until(async || node.handle.is_ready()).await;
     for path in ["/health", "/ready"] {
         assert_eq!(node.get(path).await.status, 200, "{path}");
     }
@@ -318,17 +339,21 @@ async fn answers_carry_the_headers_that_keep_other_sites_out() {
 
 #[tokio::test]
 async fn the_encoders_secret_is_shown_to_trusted_callers_only() {
-    let node = served().await;
+    let (node, _other) = pair().await;
+    let key = node.key("my-show").await;
+    let token = node.token();
     for (path, at) in [
         ("/api/v1/streams/my-show", "/ingest"),
         ("/api/v1/streams", "/items/0/ingest"),
     ] {
-        assert_eq!(node.get(path).await.json().pointer(at), None);
-        let shown = node.ask("GET", path, TOKEN, "").await.json();
-        assert_eq!(shown.pointer(at).unwrap()["stream_key"], "good");
+        let reply = node.get(path).await;
+        assert_eq!(reply.json().pointer(at), None);
+        assert!(!reply.text().contains(&key));
+        let shown = node.ask("GET", path, &token, "").await.json();
+        assert_eq!(shown.pointer(at).unwrap()["stream_key"], *key);
     }
     let foreign = node
-        .ask("GET", "/api/v1/streams/other", TOKEN, "")
+        .ask("GET", "/api/v1/streams/other", &token, "")
         .await
         .json();
     assert_eq!(foreign.get("ingest"), None);
