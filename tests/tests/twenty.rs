@@ -126,6 +126,18 @@ async fn a_stream_arrives_whole_at_the_end_of_a_row_of_eight() {
         .await;
     drop(encoder);
     recording.wait_quiet(s(3), s(30)).await;
+    for (place, api) in row.iter().enumerate() {
+        let (local, node) = (api.stream(&slug).await.local, api.node().await);
+        println!(
+            "place {}: {} frames, {} lost, {} switches, {} children, latency {:.1} ms",
+            place + 1,
+            local.frames_received,
+            local.frames_lost,
+            local.switches,
+            node.children,
+            local.latency_ms
+        );
+    }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let came = recording.save(dir.path(), "came.mp4");
     for track in ["v:0", "a:0"] {
