@@ -738,12 +738,6 @@ fn same_seed_gives_the_same_run() {
     assert_eq!(churn(7).0, churn(7).0);
 }
 
-/// What the publisher's node is allowed to promise, in copies.
-fn set_room(net: &mut Net, node: usize, copies: u64) {
-    let bps = Some(copies * charge(1_000_000));
-    net.event(node, Event::Limit { bps });
-}
-
 fn ticket_of(net: &Net, node: usize) -> TicketId {
     let view = net.nodes[node].overlay.stream_view(net.now, net.stream());
     let (_, ticket) = view.unwrap().intake.unwrap().parent.unwrap();
