@@ -105,7 +105,7 @@ pub(crate) fn status(
     let rows = [
         ("node", format!("{} ({})", node.name, role(node.role))),
         ("uuid", node.uuid.to_string()),
-        ("page", format!("{base}/")),
+        ("http", format!("{base}/")),
         ("addresses", node.addresses.join(", ")),
         ("version", node.version.clone()),
         ("supernode", supernode.unwrap_or_else(|| NONE.to_owned())),

@@ -737,3 +737,139 @@ fn survivors_are_served_after_churn_as_far_as_there_is_upload() {
 fn same_seed_gives_the_same_run() {
     assert_eq!(churn(7).0, churn(7).0);
 }
+
+fn ticket_of(net: &Net, node: usize) -> TicketId {
+    let view = net.nodes[node].overlay.stream_view(net.now, net.stream());
+    let (_, ticket) = view.unwrap().intake.unwrap().parent.unwrap();
+    ticket
+}
+
+#[test]
+fn children_of_a_relay_that_cannot_repair_its_supply_move() {
+    let mut net = star(&[1, 2, 1]);
+    net.watch(1);
+    net.run(Duration::from_secs(1));
+    net.watch(2);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.parent(2), Some(net.id(1)));
+    // The publisher takes the relay's ticket back, and has room for another.
+    let ticket = ticket_of(&net, 1);
+    net.event(0, Event::Revoke { ticket });
+    net.run(Duration::from_secs(3));
+    net.check(&[2]);
+    assert_eq!(net.parent(2), Some(net.id(0)));
+}
+
+#[test]
+fn parent_that_begins_with_the_next_keyframe_is_waited_for() {
+    let mut net = star(&[1, 1]);
+    net.watch(1);
+    net.run(Duration::from_secs(1));
+    // It holds ever more, and sends nothing until its next group.
+    let ticket = ticket_of(&net, 1);
+    net.nodes[1].newest.clear();
+    let (conn, stream) = net.nodes[0].routes.remove(&ticket).unwrap();
+    net.nodes[1]
+        .overlay
+        .streams
+        .get_mut(&stream)
+        .unwrap()
+        .parent
+        .as_mut()
+        .unwrap()
+        .begun = false;
+    net.run(Duration::from_secs(8));
+    assert_eq!(net.nodes[1].overlay.streams[&stream].switches, 0);
+    net.nodes[0].routes.insert(ticket, (conn, stream));
+    net.run(Duration::from_secs(1));
+    net.check(&[1]);
+    // One that never sends is left.
+    net.nodes[0].routes.clear();
+    net.run(Duration::from_secs(13));
+    assert!(net.nodes[1].overlay.streams[&stream].switches > 0);
+}
+
+#[test]
+fn nothing_is_left_behind_when_nobody_wants_the_stream() {
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let mut net = star(&[2, 2, 2, 2]);
+        for _ in 0..30 {
+            let node = 1 + random.next() as usize % 3;
+            let stream = net.stream();
+            let event = match random.next() % 4 {
+                0 | 1 => Event::Want {
+                    stream,
+                    why: Why::Watch,
+                },
+                2 => Event::Unwant {
+                    stream,
+                    why: Some(Why::Watch),
+                },
+                _ => Event::Unwant { stream, why: None },
+            };
+            net.event(node, event);
+            net.run(Duration::from_millis(random.next() % 300));
+        }
+        let stream = net.stream();
+        for node in 1..4 {
+            net.event(node, Event::Unwant { stream, why: None });
+        }
+        net.run(Duration::from_secs(3));
+        for (i, node) in net.nodes.iter().enumerate() {
+            assert_eq!(node.overlay.promised_bps(), 0, "seed {seed} node {i}");
+            assert!(
+                node.overlay.feeds.is_empty() && node.routes.is_empty(),
+                "seed {seed} {i}"
+            );
+            assert!(
+                i == 0 || node.overlay.streams.is_empty(),
+                "seed {seed} node {i}"
+            );
+            assert!(node.expected.is_empty(), "seed {seed} node {i}");
+        }
+    }
+}
+
+#[test]
+fn news_of_many_streams_do_not_flood_a_peer() {
+    let mut net = Net::new(&[1, 1, 1]);
+    net.bootstrap(1, 0);
+    net.bootstrap(2, 1);
+    net.run(Duration::from_secs(1));
+    let records: Vec<SignedStream> = (0..300u32)
+        .map(|i| {
+            let mut seed = [7; 32];
+            seed[..4].copy_from_slice(&i.to_be_bytes());
+            let key = SecretKey::from_seed(seed);
+            let record = StreamRecord {
+                key: key.public(),
+                seq: 1,
+                name: format!("Show {i}"),
+                description: None,
+                publisher: net.id(0),
+                unlisted: None,
+                epoch: 1,
+                started_at_ms: 0,
+                state: StreamState::Live,
+                bitrate_bps: None,
+                tracks: vec![],
+                viewers: None,
+            };
+            SignedStream::sign(record, &key)
+        })
+        .collect();
+    let before = net.count;
+    for record in records {
+        net.event(
+            0,
+            Event::Publish {
+                record,
+                supply: Supply::Ok,
+            },
+        );
+    }
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.nodes[2].overlay.streams_view(net.now).len(), 300);
+    assert!(net.count - before < 100, "{} packets", net.count - before);
+}
