@@ -2,7 +2,7 @@
 //!
 //! [`serve::serve`] runs connections; [`guard`] decides, before any route, who may
 //! ask at all; [`routes`] is the map. What a route needs of the node it asks of
-//! [`Handle`](crate::node::Handle): nothing here knows peers, tickets or keys.
+//! [`Handle`]: nothing here knows peers, tickets or keys.
 
 mod api;
 mod extract;
@@ -51,6 +51,6 @@ struct App {
 struct Caller {
     peer: SocketAddr,
     local: IpAddr,
-    /// One of the places that [`serve`] has to give; WebSockets keep theirs.
+    /// One of the places that [`serve()`] has to give; WebSockets keep theirs.
     _place: Arc<OwnedSemaphorePermit>,
 }

@@ -38,7 +38,7 @@ pub(crate) enum Piece {
         wire: Bytes,
     },
     /// The rest cannot be had: forgotten, or the stream moved on without it. If the
-    /// group is not [`Group::is_gone`], a new cursor behind [`GroupCursor::position`]
+    /// group is not [`Group::is_gone`], a new cursor from where this one stopped
     /// may find later frames.
     Gone,
 }
