@@ -148,6 +148,14 @@ impl Route {
         groups.spawn(group::send(self.clone(), group, from, class));
     }
 
+    /// Upload that is left once the child has what is live, in bit/s.
+    fn spare_bps(&self) -> u64 {
+        let live_bps = self.store.stats().peak_bps;
+        let taken_bps = self.uplink.used_bps().saturating_add(live_bps);
+        let limit_bps = self.uplink.limit().unwrap_or(u64::MAX);
+        limit_bps.saturating_sub(taken_bps)
+    }
+
     /// Where a child without anything starts: at the newest group, if catching up
     /// from its keyframe takes under a second of what may be sent, else with the next.
     fn first_group(&self, start: &mut Option<u64>, tracks: &[(u8, TrackKind)]) -> Option<u64> {
@@ -160,7 +168,7 @@ impl Route {
             .or(tracks.first())?;
         let newest = self.store.groups(main.0).into_iter().next_back()?;
         let behind_bits = newest.bytes() as u64 * 8;
-        let a_second = self.uplink.limit().map_or(u64::MAX, |limit| limit / 2);
+        let a_second = self.spare_bps();
         let enters = newest.is_entry() == Some(true) && behind_bits <= a_second;
         *start = Some(if enters {
             newest.group
