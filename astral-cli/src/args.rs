@@ -10,7 +10,7 @@ use crate::home::Choice;
 const EXAMPLES: &str = "\
 First steps:
   astral demo                         see it work: three nodes on this machine
-  astral-node --daemonize             start a node of your own
+  astral-node                         start a node of your own
   astral publish \"My Show\"            get the recipe for OBS and ffmpeg
   astral publish \"My Show\" clip.mp4   send a file in real time
   astral streams                      what is on

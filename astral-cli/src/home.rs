@@ -11,7 +11,7 @@ use http::Uri;
 use crate::failure::Failure;
 
 /// What to do when there is no node; ends every message of exit code 3.
-const HOW_TO_START: &str = "Start one with `astral-node` (`astral-node --daemonize` for the background), \
+const HOW_TO_START: &str = "Start one with `astral-node`, \
      or name another with --node http://HOST:PORT";
 
 /// How the user names the node.

@@ -319,7 +319,6 @@ async fn keep_signed(
         tokio::select! {
             () = tokio::time::sleep(RENEW) => {}
             result = source.changed() => if result.is_err() {
-                warn!(stream = %id, "the ingest of the stream has ended");
                 return;
             },
             () = end.cancelled() => return,

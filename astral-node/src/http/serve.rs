@@ -71,7 +71,6 @@ pub(crate) async fn serve(
         next_reader: AtomicU64::new(0),
     });
     let router = routes::router(&app);
-    info!(%bound, "http listens");
     let mut accepting = pin!(accept(listener, &app, &router));
     tokio::select! {
         () = shutdown.cancelled() => {}
