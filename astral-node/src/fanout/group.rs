@@ -23,6 +23,8 @@ const LATE_AFTER: Duration = Duration::from_millis(1_500);
 const LAG_FRAMES: u32 = 15;
 /// A child that was once no further behind than this has caught up.
 const LEVEL_FRAMES: u32 = 2;
+/// Bytes written at a time: a chunk, its frame's header, and a short last chunk.
+const WRITE_BYTES: usize = 20 * 1024;
 /// How often a group that cannot be written is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -126,9 +128,9 @@ impl Sender<'_> {
                         cursor.skip_frame();
                         continue;
                     }
-                    self.write(stream, wire).await?;
+                    self.write_with(stream, wire, &mut cursor).await?;
                 }
-                Piece::Chunk { bytes, .. } => self.write(stream, bytes).await?,
+                Piece::Chunk { bytes, .. } => self.write_with(stream, bytes, &mut cursor).await?,
                 Piece::End { wire } => {
                     self.write(stream, wire).await?;
                     return Ok(true);
@@ -153,13 +155,35 @@ impl Sender<'_> {
         bytes.freeze()
     }
 
+    /// Writes a piece, and with it what is there of the same frame, up to about a
+    /// chunk: a header in a packet of its own would wake the transport once more.
+    async fn write_with(
+        &self,
+        stream: &mut quinn::SendStream,
+        first: Bytes,
+        cursor: &mut GroupCursor,
+    ) -> Result<(), quinn::WriteError> {
+        let mut len = first.len();
+        let mut pieces = vec![first];
+        while let Some(chunk) = cursor.ready_chunk(WRITE_BYTES.saturating_sub(len)) {
+            len += chunk.len();
+            pieces.push(chunk);
+        }
+        self.turn(len).await;
+        stream.write_all_chunks(&mut pieces).await
+    }
+
     /// Waits for its turn, then writes.
     async fn write(
         &self,
         stream: &mut quinn::SendStream,
         bytes: Bytes,
     ) -> Result<(), quinn::WriteError> {
-        let len = bytes.len();
+        self.turn(bytes.len()).await;
+        stream.write_chunk(bytes).await
+    }
+
+    async fn turn(&self, len: usize) {
         let route = self.route;
         route.pace.room().await;
         route
@@ -168,7 +192,6 @@ impl Sender<'_> {
             .await;
         route.pace.wrote(len);
         route.bytes.fetch_add(len as u64, Ordering::Relaxed);
-        stream.write_chunk(bytes).await
     }
 
     /// Time since the next group of this track opened.

@@ -95,6 +95,27 @@ impl GroupCursor {
         }
     }
 
+    /// The next chunk of the current frame, if it is there and not longer than `most`.
+    pub(crate) fn ready_chunk(&mut self, most: usize) -> Option<Bytes> {
+        if !self.header_sent {
+            return None;
+        }
+        let found = self
+            .group
+            .look(self.frame, self.chunk, true, Instant::now());
+        let Found::Chunk { bytes, last } = found else {
+            return None;
+        };
+        if bytes.len() > most {
+            return None;
+        }
+        self.chunk += 1;
+        if last {
+            self.go_to(self.frame + 1);
+        }
+        Some(bytes)
+    }
+
     /// Leaves the rest of the current frame out.
     pub(crate) fn skip_frame(&mut self) {
         if self.header_sent {

@@ -211,12 +211,12 @@ impl Group {
             inner.completed(index);
         }
         drop(inner);
-        self.changed.send_replace(());
-        Ok(if empty {
-            Admit::Have
-        } else {
-            Admit::Wanted { next_chunk: 0 }
-        })
+        // A header without a chunk is worth no reader's while.
+        if !empty {
+            return Ok(Admit::Wanted { next_chunk: 0 });
+        }
+        self.wake();
+        Ok(Admit::Have)
     }
 
     fn conflict(&self, index: u32) -> StoreError {
@@ -244,6 +244,12 @@ impl Group {
         )
     }
 
+    /// Tells readers that there is more, once the caller has let go of its locks.
+    pub(super) fn wake(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Adds a chunk; [`Self::wake`] is the caller's to call.
     pub(super) fn append(&self, index: u32, chunk: u32, bytes: Bytes, now: Instant) -> Appended {
         let mut inner = lock(&self.inner);
         let inner = &mut *inner;
@@ -262,7 +268,6 @@ impl Group {
             slot.header.chunks = Vec::new();
             inner.completed(index);
         }
-        self.changed.send_replace(());
         if complete {
             Appended::Frame
         } else {

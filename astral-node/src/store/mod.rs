@@ -272,6 +272,7 @@ impl StreamStore {
         ring.make_room(group, bytes.len())?;
         let taken = ring.append(group, index, chunk, bytes, now);
         self.notify(ring, before);
+        group.wake();
         taken
     }
 
@@ -290,18 +291,23 @@ impl StreamStore {
         let mut ring = lock(&self.ring);
         let before = ring.changes;
         let mut admit = ring.begin_frame(header, now);
-        if let Ok(Admit::Wanted { next_chunk: 0 }) = admit
-            && let Some(group) = ring.find(name.0, name.1, name.2)
-        {
+        let group = match admit {
+            Ok(Admit::Wanted { next_chunk: 0 }) => ring.find(name.0, name.1, name.2),
+            _ => None,
+        };
+        if let Some(group) = &group {
             for chunk in 0..astral_proto::wire::media::chunk_count(len) {
                 let bytes = payload.slice(chunk_range(len, chunk));
-                if let Err(error) = ring.append(&group, index, chunk as u32, bytes, now) {
+                if let Err(error) = ring.append(group, index, chunk as u32, bytes, now) {
                     admit = Err(error);
                 }
             }
             group.set_payload(index, payload);
         }
         self.notify(ring, before);
+        if let Some(group) = group {
+            group.wake();
+        }
         admit
     }
 
