@@ -253,3 +253,28 @@ impl Drop for Guarded {
         let _ = self.0.wait();
     }
 }
+
+/// README's first command, once it is built: three nodes in a row, and nothing left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_feeds_a_viewer_through_a_relay_and_cleans_up() {
+    let _turn = turn::shared().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(places::astral());
+    clean(&mut command);
+    command
+        .args(["demo", "--no-open", "--seconds", "12"])
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null());
+    let running = tokio::task::spawn_blocking(move || command.output());
+    let output = running.await.expect("no panic").expect("astral starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    assert!(said.contains("/watch/astral-demo"), "no page: {said}");
+    let last = said.lines().rfind(|line| line.starts_with("viewer"));
+    let last = last.expect("a line for the viewer");
+    assert!(last.contains("from relay") && last.contains("2 hops"), "{last}");
+    assert!(!last.contains(" 0 frames"), "{last}");
+    let left = std::fs::read_dir(folder.path()).expect("the folder").count();
+    assert_eq!(left, 0, "the demo leaves nothing in the folder for temporary files");
+}
