@@ -273,8 +273,16 @@ async fn the_demo_feeds_a_viewer_through_a_relay_and_cleans_up() {
     assert!(said.contains("/watch/astral-demo"), "no page: {said}");
     let last = said.lines().rfind(|line| line.starts_with("viewer"));
     let last = last.expect("a line for the viewer");
-    assert!(last.contains("from relay") && last.contains("2 hops"), "{last}");
+    assert!(
+        last.contains("from relay") && last.contains("2 hops"),
+        "{last}"
+    );
     assert!(!last.contains(" 0 frames"), "{last}");
-    let left = std::fs::read_dir(folder.path()).expect("the folder").count();
-    assert_eq!(left, 0, "the demo leaves nothing in the folder for temporary files");
+    let left = std::fs::read_dir(folder.path())
+        .expect("the folder")
+        .count();
+    assert_eq!(
+        left, 0,
+        "the demo leaves nothing in the folder for temporary files"
+    );
 }
