@@ -30,6 +30,7 @@ struct Plan {
     cool: Duration,
     repeats: usize,
     json: bool,
+    quick: bool,
 }
 
 impl Plan {
@@ -42,6 +43,7 @@ impl Plan {
             cool: s(4),
             repeats: 3,
             json: false,
+            quick: false,
         };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -49,6 +51,7 @@ impl Plan {
             match argument.as_str() {
                 "--json" => plan.json = true,
                 "--quick" => {
+                    plan.quick = true;
                     plan.children = vec![1, 3];
                     plan.relays = vec![1];
                     (plan.warm, plan.window, plan.cool) = (s(3), s(2), s(1));
@@ -195,7 +198,9 @@ impl Plan {
         } else {
             report.print();
         }
-        for row in &report.fan_out {
+        // A smoke run says nothing about the machine.
+        let rows = report.fan_out.iter().filter(|_| !self.quick);
+        for row in rows {
             for (who, sample) in [("node", row.node), ("bare quinn", row.bare)] {
                 assert!(
                     sample.mbit_per_child > 3.6,
