@@ -33,13 +33,16 @@ pub(crate) struct Budget {
     pub(crate) promised_bps: u64,
 }
 
+/// Most that is said to be spare, in bit/s: what a varint in a heartbeat holds.
+const SPARE_MAX_BPS: u64 = (1 << 61) - 1;
+
 impl Budget {
     /// Upload that can still be promised, in bit/s.
     pub(crate) fn spare_bps(&self) -> u64 {
-        match self.limit_bps {
-            Some(limit) => limit.saturating_sub(self.promised_bps),
-            None => (1 << 61) - 1,
-        }
+        let limit_bps = self.limit_bps.unwrap_or(SPARE_MAX_BPS);
+        limit_bps
+            .saturating_sub(self.promised_bps)
+            .min(SPARE_MAX_BPS)
     }
 
     pub(crate) fn has_room(&self, charge_bps: u64) -> bool {
@@ -55,5 +58,21 @@ impl Budget {
     pub(crate) fn is_over(&self) -> bool {
         let rates_bps = self.promised_bps / ADMISSION_PERCENT * 100;
         self.limit_bps.is_some_and(|limit| rates_bps > limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spare_fits_a_heartbeat_whatever_the_limit() {
+        for limit_bps in [None, Some(u64::MAX), Some(1 << 62)] {
+            let budget = Budget {
+                limit_bps,
+                promised_bps: 0,
+            };
+            assert_eq!(budget.spare_bps(), SPARE_MAX_BPS);
+        }
     }
 }

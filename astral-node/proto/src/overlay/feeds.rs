@@ -1,5 +1,7 @@
 //! The parent's side of tickets: offering, promising, charging, ending.
 
+use std::collections::BTreeSet;
+
 use super::budget::charge;
 use super::event::{Action, Change, ConnId, Time};
 use super::search::Stream;
@@ -246,7 +248,7 @@ impl Overlay {
 
     /// Charges every ticket anew, and cancels the newest while the sum is over the limit.
     pub(super) fn recharge(&mut self, now: Time) {
-        let streams: Vec<StreamId> = self.feeds.values().map(|feed| feed.stream).collect();
+        let streams: BTreeSet<StreamId> = self.feeds.values().map(|feed| feed.stream).collect();
         for id in streams {
             let Some(charge_bps) = self.known_rate(id).map(charge) else {
                 continue;
