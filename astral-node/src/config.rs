@@ -45,7 +45,7 @@ pub struct Config {
     pub rtmp_required: bool,
     /// Alias to run under, for several nodes on one box; default none.
     pub uuid: Option<NodeId>,
-    /// Most upload to spend; default learnt.
+    /// Most upload to spend; default [`UpstreamLimit::Learnt`].
     pub upstream_limit: UpstreamLimit,
     /// Nodes to bootstrap from.
     pub peers: Vec<PeerAddress>,
@@ -155,7 +155,7 @@ struct Options {
     uuid: Option<NodeId>,
 
     /// Most upload to spend, per second: 20mbit, 2.5MB/s, 0 (never forward), unlimited
-    /// [default: learnt from use]
+    /// [default: 8mbit]
     #[arg(
         short = 'l',
         long,

@@ -11,7 +11,7 @@ const LIMIT_BPS_MAX: u64 = 1_000_000_000_000;
 /// Most upload that a node may spend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamLimit {
-    /// Found out from use, and remembered.
+    /// Not given: 8 Mbit/s. Finding out from use what there is comes with a later version.
     Learnt,
     /// None.
     Unlimited,
