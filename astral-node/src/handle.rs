@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use astral_proto::api;
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::driver::{Inbox, Stores, TrafficTable};
 use crate::ingest::Registry;
+use crate::lock::lock;
 use crate::node::{Addresses, targets};
 use crate::storage::Storage;
 use crate::store::{LiveReader, StartAt, StreamStore};
@@ -109,10 +110,6 @@ struct Readers {
     count: usize,
     /// Counts up with each coming and going, so that an old farewell is void.
     turn: u64,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A running node, to be asked and told.

@@ -8,6 +8,7 @@ mod fanout;
 mod handle;
 mod http;
 mod ingest;
+mod lock;
 pub mod logging;
 mod node;
 mod ready;

@@ -19,8 +19,9 @@ mod pace;
 mod turns;
 mod usage;
 
+use crate::lock::lock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -192,11 +193,6 @@ impl Uplink {
     fn is_gated(&self) -> bool {
         !matches!(self.limit_bps.load(Ordering::Relaxed), 0 | UNLIMITED)
     }
-}
-
-/// Locks; the data behind is counters, which stay usable if a holder panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A place in the queue, given up when dropped.

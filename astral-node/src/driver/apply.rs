@@ -1,7 +1,7 @@
 //! Carrying out the overlay's actions.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError};
 
 use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::overlay::{Action, Change, ConnId, Event};
@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::{Driver, Route, Traffic};
 use crate::fanout::Feed;
+use crate::lock::lock;
 
 impl Driver {
     pub(super) fn apply(&mut self, actions: impl Iterator<Item = Action>) {
@@ -121,10 +122,7 @@ impl Driver {
             return;
         };
         let bytes = Arc::new(AtomicU64::new(0));
-        self.traffic
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(ticket, Traffic::Out(bytes.clone()));
+        lock(&self.traffic).insert(ticket, Traffic::Out(bytes.clone()));
         let feed = Feed {
             conn: link.shared.conn.clone(),
             id: conn,
@@ -143,17 +141,11 @@ impl Driver {
             return;
         };
         let intake = link.expect(ticket, store);
-        self.traffic
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(ticket, Traffic::In(intake));
+        lock(&self.traffic).insert(ticket, Traffic::In(intake));
     }
 
     fn forget_traffic(&mut self, ticket: TicketId) {
-        self.traffic
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&ticket);
+        lock(&self.traffic).remove(&ticket);
     }
 
     pub(super) fn log(&self, event: &Event, words: &str) {

@@ -10,7 +10,7 @@ mod dial;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use astral_proto::ids::{StreamId, TicketId};
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::store::StreamStore;
 use crate::transport::connection::{Intake, Link};
 use crate::uplink::Uplink;
@@ -86,8 +87,8 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StreamId, Arc<StreamStore>>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<StreamStore>>> {
+        lock(&self.by_id)
     }
 
     /// The store of a stream, if one is kept.

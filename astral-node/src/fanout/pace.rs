@@ -1,8 +1,10 @@
 //! Keeps the bytes that a child's connection holds but has not sent below a
 //! bound, so that what is newest is never far behind what is queued.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+
+use crate::lock::lock;
 
 /// Most bytes written to one child and not yet sent.
 const UNSENT_MAX: u64 = 64 * 1024;
@@ -55,7 +57,7 @@ impl Pace {
         state.unsent
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 }

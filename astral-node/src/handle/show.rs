@@ -1,7 +1,5 @@
 //! What the API shows: the overlay's view beside the media plane's counters.
 
-use std::collections::HashMap;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -250,11 +248,7 @@ impl Handle {
     }
 
     fn traffic(&self, id: TicketId) -> u64 {
-        let traffic = self
-            .inner
-            .traffic
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let traffic = lock(&self.inner.traffic);
         match traffic.get(&id) {
             Some(Traffic::Out(bytes)) => bytes.load(Ordering::Relaxed),
             Some(Traffic::In(intake)) => intake.bytes.load(Ordering::Relaxed),
@@ -265,8 +259,7 @@ impl Handle {
     /// The rate since the last look that is long enough ago.
     fn rate(&self, id: TicketId, bytes: u64) -> u64 {
         let now = Instant::now();
-        let mut rates: std::sync::MutexGuard<'_, HashMap<TicketId, RateMark>> =
-            lock(&self.inner.state.rates);
+        let mut rates = lock(&self.inner.state.rates);
         let mark = rates.entry(id).or_insert(RateMark {
             at: now,
             bytes,

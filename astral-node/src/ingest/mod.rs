@@ -27,7 +27,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use astral_media::catalog::Catalog;
@@ -37,6 +37,7 @@ use astral_proto::record::{StreamState, TrackSummary};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::storage::{Marks, OwnStream, Storage};
 use crate::store::StreamStore;
 use publisher::Publisher;
@@ -300,10 +301,4 @@ fn summary(track: &Track) -> TrackSummary {
 fn is_same_secret(a: &str, b: &str) -> bool {
     let differences = a.bytes().zip(b.bytes()).map(|(a, b)| a ^ b);
     a.len() == b.len() && differences.fold(0, |all, one| all | one) == 0
-}
-
-/// What a panic left behind is whole: each change under these locks is one assignment
-/// after the other, none of which can fail half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,7 +24,7 @@ use astral_proto::wire::media::{FrameHeader, GroupEnd, Signed};
 
 use super::SessionError;
 use crate::storage::{Marks, OwnStream};
-use crate::store::StreamStore;
+use crate::store::{StreamStore, header_of};
 
 /// Group numbers that are made durable ahead of the current one.
 const GROUPS_AHEAD: u64 = 2;
@@ -195,22 +195,7 @@ impl Publisher {
         let open = self.open_group(frame.epoch, frame.group);
         open.frames.insert(frame.track, frame.index + 1);
         self.next.time_ns = self.next.time_ns.max(end_ns);
-        let (len, chunks) = digest;
-        let header = FrameHeader {
-            track: frame.track,
-            epoch: frame.epoch,
-            group: frame.group,
-            index: frame.index,
-            order: frame.order,
-            dts: frame.dts,
-            cts: frame.cts,
-            duration: frame.duration,
-            keyframe: frame.keyframe,
-            discardable: frame.discardable,
-            no_keyframe: frame.no_keyframe,
-            len,
-            chunks,
-        };
+        let header = header_of(&frame, digest);
         let signed = Signed::<FrameHeader>::sign(self.id, &self.key, header);
         self.store.push_frame(signed, &frame.payload)?;
         Ok(())

@@ -32,10 +32,12 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use astral_media::catalog::Catalog;
+use astral_media::frame::Frame;
 use astral_proto::ids::{PublicKey, StreamId};
 use astral_proto::record::StreamState;
 use astral_proto::wire::control::Have;
@@ -394,7 +396,23 @@ impl StreamStore {
     }
 }
 
-/// A panic of another holder leaves nothing half-done that a reader could not bear.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The header of a frame, given the length and chunk hashes of its payload
+/// ([`FrameHeader::digest`]).
+pub(crate) fn header_of(frame: &Frame, digest: (u32, Vec<[u8; 32]>)) -> FrameHeader {
+    let (len, chunks) = digest;
+    FrameHeader {
+        track: frame.track,
+        epoch: frame.epoch,
+        group: frame.group,
+        index: frame.index,
+        order: frame.order,
+        dts: frame.dts,
+        cts: frame.cts,
+        duration: frame.duration,
+        keyframe: frame.keyframe,
+        discardable: frame.discardable,
+        no_keyframe: frame.no_keyframe,
+        len,
+        chunks,
+    }
 }

@@ -60,22 +60,7 @@ impl Source {
     }
 
     fn sign(&self, frame: &Frame) -> Signed<FrameHeader> {
-        let (len, chunks) = FrameHeader::digest(&frame.payload);
-        let header = FrameHeader {
-            track: frame.track,
-            epoch: frame.epoch,
-            group: frame.group,
-            index: frame.index,
-            order: frame.order,
-            dts: frame.dts,
-            cts: frame.cts,
-            duration: frame.duration,
-            keyframe: frame.keyframe,
-            discardable: frame.discardable,
-            no_keyframe: frame.no_keyframe,
-            len,
-            chunks,
-        };
+        let header = header_of(frame, FrameHeader::digest(&frame.payload));
         Signed::<FrameHeader>::sign(self.id, &self.key, header)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use astral_proto::ids::TicketId;
@@ -20,6 +20,7 @@ use tracing::debug;
 use super::endpoint::UNI_STREAMS_MAX;
 use super::receive;
 use crate::driver::Inbox;
+use crate::lock::lock;
 use crate::store::StreamStore;
 use crate::uplink::{Class, Uplink};
 
@@ -123,8 +124,8 @@ impl Link {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TicketId, Arc<Intake>>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<TicketId, Arc<Intake>>> {
+        lock(&self.expected)
     }
 
     /// What a ticket is for, if it is expected now.

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use astral_proto::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_IP_MAX};
 use quinn::Incoming;
+
+use crate::lock::lock;
 
 /// Handshakes in progress above which a newcomer first has to show, by a retry token
 /// (RFC 9000 §8.1.2), that its address is real.
@@ -100,11 +102,6 @@ impl Drop for Admitted {
             }
         }
     }
-}
-
-/// Locks; counters stay usable if a holder panicked.
-fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

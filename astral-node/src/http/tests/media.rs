@@ -304,22 +304,7 @@ impl Signer {
     }
 
     fn push(&self, frame: astral_media::frame::Frame) {
-        let (len, chunks) = FrameHeader::digest(&frame.payload);
-        let header = FrameHeader {
-            track: frame.track,
-            epoch: frame.epoch,
-            group: frame.group,
-            index: frame.index,
-            order: frame.order,
-            dts: frame.dts,
-            cts: frame.cts,
-            duration: frame.duration,
-            keyframe: frame.keyframe,
-            discardable: frame.discardable,
-            no_keyframe: frame.no_keyframe,
-            len,
-            chunks,
-        };
+        let header = crate::store::header_of(&frame, FrameHeader::digest(&frame.payload));
         let signed = Signed::<FrameHeader>::sign(self.id, &self.key, header);
         let payload: Bytes = frame.payload;
         self.store.push_frame(signed, &payload).unwrap();
