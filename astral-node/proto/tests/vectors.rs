@@ -351,6 +351,7 @@ fn messages() -> Vec<(&'static str, Message)> {
                 path: vec![node(PUBLISHER), node(RELAY)],
                 rate_bps: 4_600_000,
                 record: record_of_stream(),
+                others: Some(referrals()),
             }
             .into(),
         ),

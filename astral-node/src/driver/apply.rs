@@ -7,7 +7,7 @@ use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::overlay::{Action, Change, ConnId, Event};
 use astral_proto::record::StreamState;
 use astral_proto::wire::CloseCode;
-use astral_proto::wire::control::{Confirm, Have, TicketConfirm};
+use astral_proto::wire::control::{Confirm, Have, TicketActivate, TicketConfirm};
 use tracing::{debug, info, warn};
 
 use super::{Driver, Route, Traffic};
@@ -34,6 +34,14 @@ impl Driver {
                 stream,
                 confirm,
             } => self.confirm(conn, stream, confirm),
+            Action::Activate {
+                conn,
+                ticket,
+                stream,
+            } => {
+                let have = self.have_of(stream);
+                self.send(conn, TicketActivate { id: ticket, have }.into());
+            }
             Action::Beat { conn, beat } => {
                 if let Some(link) = self.links.get(&conn) {
                     link.beat(&beat);
@@ -101,11 +109,11 @@ impl Driver {
     }
 
     fn confirm(&mut self, conn: ConnId, stream: StreamId, confirm: Confirm) {
-        let have = self
-            .stores
-            .of(stream)
-            .map(|store| store.open_groups())
-            .unwrap_or_default();
+        // A standby is told where to go on when it is needed.
+        let have = match confirm {
+            Confirm::Active => self.have_of(stream),
+            Confirm::Standby(_) => Have::default(),
+        };
         self.send(
             conn,
             TicketConfirm {
@@ -115,6 +123,11 @@ impl Driver {
             }
             .into(),
         );
+    }
+
+    fn have_of(&self, stream: StreamId) -> Have {
+        let store = self.stores.of(stream);
+        store.map(|store| store.open_groups()).unwrap_or_default()
     }
 
     fn set_route(&mut self, conn: ConnId, ticket: TicketId, stream: StreamId, have: Have) {
@@ -173,6 +186,7 @@ fn announce(change: &Change) {
             info!(%stream, reason = reason.words(), "nobody has room for the stream yet");
         }
         Change::Promised(ticket, node) => info!(%ticket, child = %node, "ticket promised"),
+        Change::Ready(ticket, node) => info!(%ticket, child = %node, "ready to feed"),
         Change::Ended(ticket, node, reason) => {
             info!(%ticket, child = %node, reason = reason.words(), "ticket ended");
         }

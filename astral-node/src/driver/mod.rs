@@ -33,6 +33,8 @@ const INBOX: usize = 4096;
 const BATCH: usize = 256;
 /// How often the overlay hears how far the stores are.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// And how fresh that is when a timer runs out: a timer judges parents by it.
+const PROGRESS_FRESH: Duration = Duration::from_millis(10);
 /// An encoder that has sent nothing for this long is no source for now.
 const SILENT_AFTER: Duration = Duration::from_millis(400);
 
@@ -153,6 +155,7 @@ pub(crate) struct Driver {
     links: HashMap<ConnId, Link>,
     routes: HashMap<(ConnId, TicketId), Route>,
     conn_count: u64,
+    reported: Instant,
     tasks: JoinSet<()>,
     feeds: JoinSet<()>,
     changes: watch::Sender<u64>,
@@ -196,6 +199,7 @@ impl Driver {
             links: HashMap::new(),
             routes: HashMap::new(),
             conn_count: 0,
+            reported: Instant::now(),
             tasks: JoinSet::new(),
             feeds: JoinSet::new(),
             changes,
@@ -234,10 +238,20 @@ impl Driver {
             for input in inputs.drain(..) {
                 self.take(input);
             }
-            let now = self.now();
-            let actions = self.overlay.handle_timeout(now);
-            self.apply(actions);
+            self.time_out();
         }
+    }
+
+    fn time_out(&mut self) {
+        let now = self.now();
+        if self.overlay.poll_timeout().is_none_or(|(at, _)| at > now) {
+            return;
+        }
+        if self.reported.elapsed() >= PROGRESS_FRESH {
+            self.report_progress();
+        }
+        let actions = self.overlay.handle_timeout(now);
+        self.apply(actions);
     }
 
     fn take(&mut self, input: Input) {
@@ -295,14 +309,24 @@ impl Driver {
         });
     }
 
+    fn time_of(&self, at: Option<Instant>) -> Time {
+        let since = at.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(self.started)
+        });
+        Time(since.as_micros() as u64)
+    }
+
     /// Tells the overlay how far each store is.
     fn report_progress(&mut self) {
+        self.reported = Instant::now();
         for store in self.stores.all() {
             let (newest, stats) = (store.newest(), store.stats());
             let progress = Progress {
                 epoch: newest.epoch,
                 newest: (newest.group, newest.frames),
                 peak_bps: stats.peak_bps,
+                last: self.time_of(stats.last_chunk_at),
+                gap: stats.usual_gap,
             };
             self.handle(Event::Progress {
                 stream: store.id(),

@@ -154,7 +154,7 @@ impl Handle {
             parent: intake
                 .and_then(|intake| intake.parent)
                 .map(|(node, _)| node),
-            standby: None,
+            standby: intake.and_then(|intake| intake.standby),
             hops: intake
                 .filter(|intake| intake.parent.is_some())
                 .map_or(0, |intake| intake.path.len().saturating_sub(1) as u32),
@@ -221,9 +221,10 @@ impl Handle {
     /// The ticket under which a stream arrives here.
     pub(super) async fn intake_ticket(&self, id: StreamId) -> Option<api::Ticket> {
         let tickets = self.tickets().await;
-        tickets
-            .into_iter()
-            .find(|t| t.stream.id == id && t.destination == self.inner.id)
+        tickets.into_iter().find(|ticket| {
+            let taken_in = ticket.stream.id == id && ticket.destination == self.inner.id;
+            taken_in && ticket.state == api::TicketState::Active
+        })
     }
 
     fn show_ticket(&self, slug: String, ticket: &TicketView, now: Time) -> api::Ticket {
@@ -236,7 +237,11 @@ impl Handle {
             },
             source: ticket.source,
             destination: ticket.destination,
-            state: api::TicketState::Active,
+            state: if ticket.standby {
+                api::TicketState::Standby
+            } else {
+                api::TicketState::Active
+            },
             reason: None,
             hops: ticket.path.len().saturating_sub(1) as u32,
             path: ticket.path.clone(),

@@ -174,6 +174,8 @@ pub(crate) struct Stats {
     pub(crate) peak_bps: u64,
     /// When the last verified chunk arrived.
     pub(crate) last_chunk_at: Option<Instant>,
+    /// The longest pause between chunks that is usual; zero while unknown.
+    pub(crate) usual_gap: Duration,
     /// Bytes held now, bookkeeping included.
     pub(crate) held: usize,
 }

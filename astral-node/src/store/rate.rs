@@ -67,9 +67,75 @@ impl Rate {
     }
 }
 
+/// Chunks before a gap counts as usual: a second of a slow stream with sound.
+const GAPS_KNOWN: u32 = 32;
+/// A gap that is not repeated loses this part of itself with each chunk: forgotten
+/// after some seconds.
+const GAP_FADES: u32 = 128;
+/// No gap counts for more: beyond it a stream has stopped.
+const GAP_MAX: Duration = Duration::from_secs(2);
+
+/// The longest pause between two chunks that is usual of late.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    last: Option<Instant>,
+    usual: Duration,
+    seen: u32,
+}
+
+impl Gaps {
+    /// A chunk has come.
+    pub(super) fn note(&mut self, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            // One break, while a provider is replaced, does not make breaks usual.
+            let most = self.usual * 2 + Duration::from_millis(20);
+            let gap = now.saturating_duration_since(last).min(GAP_MAX);
+            let gap = if self.seen < GAPS_KNOWN {
+                gap
+            } else {
+                gap.min(most)
+            };
+            let fades = self.usual.saturating_sub(gap) / GAP_FADES;
+            self.usual = gap.max(self.usual - fades);
+            self.seen = self.seen.saturating_add(1);
+        }
+    }
+
+    /// When the last chunk came.
+    pub(super) fn last(&self) -> Option<Instant> {
+        self.last
+    }
+
+    /// The usual longest pause; zero until enough chunks have come to know it.
+    pub(super) fn usual(&self) -> Duration {
+        if self.seen < GAPS_KNOWN {
+            return Duration::ZERO;
+        }
+        self.usual.max(Duration::from_millis(1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_break_does_not_become_a_usual_gap() {
+        let start = Instant::now();
+        let mut gaps = Gaps::default();
+        for frame in 0..300 {
+            gaps.note(start + Duration::from_millis(frame * 33));
+        }
+        let before = gaps.usual();
+        assert_eq!(before, Duration::from_millis(33));
+        let after_break = start + Duration::from_millis(300 * 33 + 5_000);
+        gaps.note(after_break);
+        assert!(gaps.usual() <= before * 2 + Duration::from_millis(20));
+        for frame in 1..300 {
+            gaps.note(after_break + Duration::from_millis(frame * 33));
+        }
+        assert!(gaps.usual() < Duration::from_millis(40));
+    }
 
     #[test]
     fn peak_outlives_the_second_it_was_in_and_is_forgotten_after_five() {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::group::{Appended, GROUP_OVERHEAD, frame_cost};
-use super::rate::Rate;
+use super::rate::{Gaps, Rate};
 use super::{
     Admit, BYTES_MAX, GROUP_NUMBER_MAX, GROUPS_KEPT, GROUPS_MAX, Group, LATE_EPOCH, MEDIA_KEPT_MS,
     Newest, PENDING_BYTES_MAX, PENDING_GROUPS_MAX, Stats, StoreError,
@@ -93,7 +93,7 @@ pub(super) struct Ring {
     lost: u64,
     lost_groups: u64,
     rate: Rate,
-    last_chunk_at: Option<Instant>,
+    gaps: Gaps,
 }
 
 impl Ring {
@@ -117,7 +117,7 @@ impl Ring {
             lost: 0,
             lost_groups: 0,
             rate: Rate::new(now),
-            last_chunk_at: None,
+            gaps: Gaps::default(),
         }
     }
 
@@ -352,7 +352,7 @@ impl Ring {
         if appended == Appended::Nothing {
             return Ok(());
         }
-        self.last_chunk_at = Some(now);
+        self.gaps.note(now);
         self.bytes += len as u64;
         self.rate.add(now, len);
         if group.track == 0 {
@@ -664,7 +664,8 @@ impl Ring {
             lost_groups,
             bitrate_bps,
             peak_bps,
-            last_chunk_at: self.last_chunk_at,
+            last_chunk_at: self.gaps.last(),
+            usual_gap: self.gaps.usual(),
             held: self.held + self.pending.held(),
         }
     }

@@ -29,8 +29,11 @@ pub fn charge(rate_bps: u64) -> u64 {
 pub(crate) struct Budget {
     /// bit/s; `None`: unlimited.
     pub(crate) limit_bps: Option<u64>,
-    /// Sum of all charges, in bit/s.
+    /// Sum of the charges of all that are fed, in bit/s.
     pub(crate) promised_bps: u64,
+    /// What the worst single failure would add: the largest sum of charges of those
+    /// whom this node is ready to feed and who share a parent, in bit/s.
+    pub(crate) reserved_bps: u64,
 }
 
 /// Most that is said to be spare, in bit/s: what a varint in a heartbeat holds.
@@ -42,11 +45,15 @@ impl Budget {
         let limit_bps = self.limit_bps.unwrap_or(SPARE_MAX_BPS);
         limit_bps
             .saturating_sub(self.promised_bps)
+            .saturating_sub(self.reserved_bps)
             .min(SPARE_MAX_BPS)
     }
 
+    /// Whether somebody can be fed now: who needs the stream now goes before who may
+    /// need it one day.
     pub(crate) fn has_room(&self, charge_bps: u64) -> bool {
-        self.spare_bps() >= charge_bps
+        let limit_bps = self.limit_bps.unwrap_or(u64::MAX);
+        limit_bps.saturating_sub(self.promised_bps) >= charge_bps
     }
 
     pub(crate) fn never_forwards(&self) -> bool {
@@ -71,6 +78,7 @@ mod tests {
             let budget = Budget {
                 limit_bps,
                 promised_bps: 0,
+                reserved_bps: 0,
             };
             assert_eq!(budget.spare_bps(), SPARE_MAX_BPS);
         }

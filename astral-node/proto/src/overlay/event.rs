@@ -70,6 +70,10 @@ pub struct Progress {
     pub newest: (u64, u32),
     /// Highest 1 s average of the last 5 s, in bit/s; 0 while unknown.
     pub peak_bps: u64,
+    /// When the last verified chunk came; zero if that is not known.
+    pub last: Time,
+    /// The longest pause between chunks that is usual; zero while unknown.
+    pub gap: Duration,
 }
 
 /// Something that happened.
@@ -224,6 +228,15 @@ pub enum Action {
         /// Active or standby.
         confirm: Confirm,
     },
+    /// Send `TicketActivate`, with what the store holds by now.
+    Activate {
+        /// On this connection.
+        conn: ConnId,
+        /// The standby's ticket.
+        ticket: TicketId,
+        /// The stream.
+        stream: StreamId,
+    },
     /// Send a heartbeat.
     Beat {
         /// On this connection.
@@ -307,6 +320,8 @@ pub enum Change {
     NoRoom(StreamId, Reason),
     /// A ticket was promised to this node.
     Promised(TicketId, NodeId),
+    /// This node is ready to feed that one, should its parent fail.
+    Ready(TicketId, NodeId),
     /// A ticket of ours ended.
     Ended(TicketId, NodeId, Reason),
     /// A peer is not served for a time, with the reason.

@@ -1,6 +1,6 @@
 //! The parent's side of tickets: offering, promising, charging, ending.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::budget::charge;
 use super::event::{Action, Change, ConnId, Time};
@@ -10,8 +10,8 @@ use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::{PATH_MAX, REFERRALS_MAX, TICKETS_PER_PEER};
 use crate::record::SignedStream;
 use crate::wire::control::{
-    Confirm, PathUpdate, Reason, RecordBytes, Referral, TicketAccepted, TicketCancel,
-    TicketConfirm, TicketOffer, TicketRefused,
+    Confirm, Have, PathUpdate, Reason, RecordBytes, Referral, TicketAccepted, TicketActivate,
+    TicketCancel, TicketConfirm, TicketOffer, TicketRefused,
 };
 use crate::wire::heartbeat::{Supply, TicketBeat};
 
@@ -25,7 +25,28 @@ pub(super) struct Feed {
     pub(super) charge_bps: u64,
     pub(super) viewers: u32,
     pub(super) free: u32,
+    /// Set while this node is only ready to feed it.
+    pub(super) standby: Option<Ready>,
 }
+
+/// A child that is fed by somebody else for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ready {
+    /// Its parent, whose failure would bring it here.
+    pub(super) parent: NodeId,
+    /// Whether upload is kept free for it; else there may be none when it comes.
+    pub(super) reserved: bool,
+}
+
+impl Feed {
+    /// Whether it is fed now.
+    pub(super) fn is_active(&self) -> bool {
+        self.standby.is_none()
+    }
+}
+
+/// Children that a node is ready to feed: they cost a heartbeat each.
+const STANDBYS_MAX: usize = 128;
 
 impl Overlay {
     // Own streams
@@ -94,14 +115,14 @@ impl Overlay {
         let has_it = self
             .feeds
             .values()
-            .any(|feed| feed.conn == conn && feed.stream == id);
+            .any(|feed| feed.conn == conn && feed.stream == id && feed.is_active());
         if has_it || self.budget.has_room(self.charge_of(id)) {
             return Ok(());
         }
         Err(Reason::Full)
     }
 
-    fn charge_of(&self, id: StreamId) -> u64 {
+    pub(super) fn charge_of(&self, id: StreamId) -> u64 {
         charge(self.known_rate(id).unwrap_or(0))
     }
 
@@ -163,7 +184,7 @@ impl Overlay {
         let mut children: Vec<&Feed> = self
             .feeds
             .values()
-            .filter(|feed| feed.stream == id && feed.conn != conn)
+            .filter(|feed| feed.stream == id && feed.conn != conn && feed.is_active())
             .collect();
         children.sort_by_key(|feed| (std::cmp::Reverse(spare(feed)), feed.node));
         children
@@ -179,21 +200,122 @@ impl Overlay {
             return;
         };
         let crossing = self.is_confirming(id, node) && self.id < node;
-        let standby = matches!(confirm.confirm, Confirm::Standby(_));
-        let refusal = if crossing {
-            Some(Reason::Loop)
-        } else if standby {
-            Some(Reason::Limit)
-        } else {
-            self.check_room(conn, id).err()
+        let checked = match confirm.confirm {
+            _ if crossing => Err(Reason::Loop),
+            Confirm::Active => self.check_room(conn, id).map(|()| None),
+            Confirm::Standby(parent) => self.check_standby_room(conn, id, parent).map(Some),
         };
-        match refusal {
-            Some(reason) => self.refuse(now, conn, id, reason),
-            None => self.promise(now, conn, node, confirm),
+        match checked {
+            Err(reason) => self.refuse(now, conn, id, reason),
+            Ok(standby) => self.promise(now, conn, node, confirm, standby),
         }
     }
 
-    fn promise(&mut self, now: Time, conn: ConnId, node: NodeId, confirm: TicketConfirm) {
+    /// Whether this node can be ready to feed a peer, and what it would keep for it.
+    fn check_standby_room(
+        &self,
+        conn: ConnId,
+        id: StreamId,
+        parent: NodeId,
+    ) -> Result<Ready, Reason> {
+        let fed = |feed: &Feed| feed.conn == conn && feed.stream == id && feed.is_active();
+        let standbys = self.feeds.values().filter(|feed| !feed.is_active());
+        if self.feeds.values().any(fed) || parent == self.id || standbys.count() >= STANDBYS_MAX {
+            return Err(Reason::Limit);
+        }
+        match self.check_room(conn, id) {
+            Ok(()) | Err(Reason::Full) => {}
+            Err(reason) => return Err(reason),
+        }
+        let with_it = self.worst_failure(Some((parent, self.charge_of(id))));
+        let limit_bps = self.budget.limit_bps.unwrap_or(u64::MAX);
+        let reserved = self.budget.promised_bps.saturating_add(with_it) <= limit_bps;
+        Ok(Ready { parent, reserved })
+    }
+
+    /// The largest sum of charges that the failure of one node would bring here, with
+    /// one more child counted in.
+    fn worst_failure(&self, more: Option<(NodeId, u64)>) -> u64 {
+        let mut by_parent: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let held = self.feeds.values().filter_map(|feed| {
+            let ready = feed.standby.filter(|ready| ready.reserved)?;
+            Some((ready.parent, feed.charge_bps))
+        });
+        for (parent, charge_bps) in held.chain(more) {
+            let sum = by_parent.entry(parent).or_default();
+            *sum = sum.saturating_add(charge_bps);
+        }
+        by_parent.into_values().max().unwrap_or(0)
+    }
+
+    /// A child turns to this node, which promised to be ready.
+    pub(super) fn ticket_activated(&mut self, now: Time, conn: ConnId, activate: TicketActivate) {
+        let TicketActivate { id: ticket, have } = activate;
+        let feed = self.feeds.get(&ticket).filter(|feed| feed.conn == conn);
+        let Some((stream, node, standby)) = feed.map(|f| (f.stream, f.node, f.standby)) else {
+            let cancel = TicketCancel {
+                id: ticket,
+                reason: Reason::NoStream,
+                referrals: Vec::new(),
+            };
+            return self.send(conn, cancel);
+        };
+        // Said twice, it counts once.
+        if standby.is_none() {
+            return;
+        }
+        if let Err(reason) = self.check_room(conn, stream) {
+            let referrals = self.referrals_to_children(conn, stream);
+            return self.cancel_feed(ticket, reason, referrals);
+        }
+        self.serve(now, conn, ticket, stream, have);
+        self.changed(Change::Promised(ticket, node));
+    }
+
+    fn serve(&mut self, now: Time, conn: ConnId, ticket: TicketId, stream: StreamId, have: Have) {
+        if let Some(feed) = self.feeds.get_mut(&ticket) {
+            feed.standby = None;
+            feed.created = now;
+            feed.viewers = 1;
+        }
+        self.count_promised();
+        self.act(Action::SetRoute {
+            conn,
+            ticket,
+            stream,
+            have,
+        });
+        self.bind(now, conn);
+    }
+
+    /// This node will not have the stream: who counted on it must look elsewhere.
+    pub(super) fn end_standby_feeds(&mut self, id: StreamId) {
+        for ticket in self.tickets_where(|feed| feed.stream == id && !feed.is_active()) {
+            self.cancel_feed(ticket, Reason::NoStream, Vec::new());
+        }
+    }
+
+    /// Others whom a child could turn to if this node failed: who feeds it, and who
+    /// would.
+    fn others_above(&self, id: StreamId, conn: ConnId) -> Vec<Referral> {
+        let to = self.peers.get(&conn).map(|peer| peer.remote);
+        let Some((stream, to)) = self.streams.get(&id).zip(to) else {
+            return Vec::new();
+        };
+        let parent = stream.parent.as_ref().map(|parent| parent.node);
+        let standby = stream.standby.as_ref().map(|standby| standby.node);
+        let named = parent.into_iter().chain(standby);
+        named.filter_map(|node| self.referral(node, to)).collect()
+    }
+
+    fn promise(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        node: NodeId,
+        confirm: TicketConfirm,
+        standby: Option<Ready>,
+    ) {
         let id = confirm.stream;
         let record = self
             .records
@@ -213,8 +335,9 @@ impl Overlay {
             stream: id,
             created: now,
             charge_bps,
-            viewers: 1,
+            viewers: u32::from(standby.is_none()),
             free: 0,
+            standby,
         };
         // First the new one, then the old: a stream that nobody is fed is let go.
         self.feeds.insert(ticket, feed);
@@ -228,22 +351,37 @@ impl Overlay {
             path,
             rate_bps: charge_bps,
             record: RecordBytes(record),
+            others: Some(self.others_above(id, conn)).filter(|others| !others.is_empty()),
         };
         self.send(conn, accepted);
-        self.act(Action::SetRoute {
-            conn,
-            ticket,
-            stream: id,
-            have: confirm.have,
-        });
-        self.bind(now, conn);
+        if standby.is_some() {
+            self.bind(now, conn);
+            return self.changed(Change::Ready(ticket, node));
+        }
+        self.serve(now, conn, ticket, id, confirm.have);
         self.changed(Change::Promised(ticket, node));
     }
 
     // Charging
 
-    fn count_promised(&mut self) {
-        self.budget.promised_bps = self.feeds.values().map(|feed| feed.charge_bps).sum();
+    pub(super) fn count_promised(&mut self) {
+        let active = self.feeds.values().filter(|feed| feed.is_active());
+        self.budget.promised_bps = active.map(|feed| feed.charge_bps).sum();
+        let limit_bps = self.budget.limit_bps.unwrap_or(u64::MAX);
+        let room_bps = limit_bps.saturating_sub(self.budget.promised_bps);
+        while self.worst_failure(None) > room_bps {
+            let newest = self
+                .feeds
+                .iter_mut()
+                .filter_map(|(id, feed)| {
+                    let reserved = feed.standby.as_mut().filter(|ready| ready.reserved)?;
+                    Some(((feed.created, *id), reserved))
+                })
+                .max_by_key(|(name, _)| *name);
+            let Some((_, reserved)) = newest else { break };
+            reserved.reserved = false;
+        }
+        self.budget.reserved_bps = self.worst_failure(None);
     }
 
     /// Charges every ticket anew, and cancels the newest while the sum is over the limit.
@@ -262,6 +400,7 @@ impl Overlay {
             let newest = self
                 .feeds
                 .iter()
+                .filter(|(_, feed)| feed.is_active())
                 .max_by_key(|(id, feed)| (feed.created, **id));
             let Some((ticket, conn, stream)) = newest.map(|(id, f)| (*id, f.conn, f.stream)) else {
                 break;
@@ -364,20 +503,31 @@ impl Overlay {
 
     // Telling children
 
-    pub(super) fn feed_beat(&mut self, conn: ConnId, beat: &TicketBeat) -> bool {
+    pub(super) fn feed_beat(&mut self, now: Time, conn: ConnId, beat: &TicketBeat) -> bool {
         let Some(feed) = self.feeds.get_mut(&beat.ticket) else {
             return false;
         };
-        if feed.conn == conn {
+        if feed.conn != conn {
+            return true;
+        }
+        if feed.is_active() {
             feed.viewers = beat.viewers;
             feed.free = beat.free;
+        }
+        // It lacks something, and wants to know whether this node lives.
+        let asks = beat.supply == Supply::Repairing && feed.is_active();
+        if asks {
+            self.beat_now(now, conn);
         }
         true
     }
 
     /// Viewers and free places in the part of the tree below and with this node.
     pub(super) fn subtree(&self, id: StreamId) -> (u32, u32) {
-        let below = self.feeds.values().filter(|feed| feed.stream == id);
+        let below = self
+            .feeds
+            .values()
+            .filter(|feed| feed.stream == id && feed.is_active());
         let (viewers, free) = below.fold((0u32, 0u32), |(viewers, free), feed| {
             (
                 viewers.saturating_add(feed.viewers),

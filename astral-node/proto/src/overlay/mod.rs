@@ -16,7 +16,8 @@
 //! ```
 //!
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
-//! (the child's side of tickets), `feeds` (the parent's side), `gossip`
+//! (the child's side of tickets), `standby`
+//! (failover), `feeds` (the parent's side), `gossip`
 //! (records), `view` (what the API shows).
 
 mod budget;
@@ -27,6 +28,7 @@ mod peers;
 mod random;
 mod records;
 mod search;
+mod standby;
 mod timer;
 mod view;
 
@@ -145,6 +147,7 @@ impl Overlay {
             budget: Budget {
                 limit_bps: config.upload_limit_bps,
                 promised_bps: 0,
+                reserved_bps: 0,
             },
             query_count: 0,
             leaving: false,
@@ -185,6 +188,10 @@ impl Overlay {
         self.timers.shift(late);
         for peer in self.peers.values_mut() {
             peer.heard = peer.heard.after(late).min(now);
+        }
+        for stream in self.streams.values_mut() {
+            stream.progressed = stream.progressed.after(late).min(now);
+            stream.quiet = None;
         }
     }
 

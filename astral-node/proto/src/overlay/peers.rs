@@ -266,6 +266,7 @@ impl Overlay {
             Message::TicketOffer(m) => self.ticket_offered(now, conn, m),
             Message::TicketConfirm(m) => self.ticket_confirmed(now, conn, m),
             Message::TicketAccepted(m) => self.ticket_accepted(now, conn, m),
+            Message::TicketActivate(m) => self.ticket_activated(now, conn, m),
             Message::TicketRefused(m) => self.ticket_refused(now, conn, m),
             Message::TicketCancel(m) => self.ticket_cancelled(now, conn, m),
             Message::PathUpdate(m) => self.path_updated(now, conn, m),
@@ -275,7 +276,6 @@ impl Overlay {
             Message::Register(_)
             | Message::Registered(_)
             | Message::Refused(_)
-            | Message::TicketActivate(_)
             | Message::Fetch(_)
             | Message::Introduce(_)
             | Message::Probe(_)
@@ -487,10 +487,7 @@ impl Overlay {
 
     fn shares_ticket(&self, conn: ConnId) -> bool {
         self.feeds.values().any(|feed| feed.conn == conn)
-            || self
-                .streams
-                .values()
-                .any(|s| s.parent.as_ref().is_some_and(|p| p.conn == conn))
+            || self.streams.values().any(|stream| stream.counts_on(conn))
     }
 
     /// Makes the next heartbeat due at once: something changed.
@@ -576,17 +573,37 @@ impl Overlay {
                 .as_ref()
                 .filter(|parent| parent.conn == conn)?;
             let (viewers, free) = self.subtree(*id);
+            // A parent answers at once to a child that lacks something.
+            let supply = match stream.quiet {
+                Some(_) => Supply::Repairing,
+                None => stream.supply(),
+            };
             Some(TicketBeat {
                 ticket: parent.ticket,
                 stream: *id,
-                supply: stream.supply(),
+                supply,
                 newest: stream.progress.newest,
                 delay_us: self.delay_us(stream),
                 viewers,
                 free,
             })
         });
-        down.chain(up).take(2 * TICKETS_PER_PEER).collect()
+        let ready = self.streams.iter().filter_map(|(id, stream)| {
+            let standby = stream.standby.as_ref().filter(|s| s.conn == conn)?;
+            Some(TicketBeat {
+                ticket: standby.ticket,
+                stream: *id,
+                supply: stream.supply(),
+                newest: stream.progress.newest,
+                delay_us: self.delay_us(stream),
+                viewers: 0,
+                free: 0,
+            })
+        });
+        down.chain(up)
+            .chain(ready)
+            .take(2 * TICKETS_PER_PEER)
+            .collect()
     }
 
     pub(super) fn beat_received(&mut self, now: Time, conn: ConnId, beat: Heartbeat) {
@@ -647,7 +664,8 @@ impl Overlay {
 
     /// The last child has moved: nothing holds a leaving node any more.
     pub(super) fn check_left(&mut self) {
-        if self.leaving && self.feeds.is_empty() && self.timers.get(Timer::Leave).is_some() {
+        let waits = self.feeds.values().any(super::feeds::Feed::is_active);
+        if self.leaving && !waits && self.timers.get(Timer::Leave).is_some() {
             self.timers.clear(Timer::Leave);
             self.left();
         }

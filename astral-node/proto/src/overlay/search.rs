@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::event::{Action, Change, ConnId, Progress, Target, Time, Why};
 use super::peers::Dial;
+use super::standby::{Former, Quiet, Standby, is_apart};
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::{ASKED_AT_ONCE, PATH_MAX};
@@ -27,17 +28,16 @@ const CONFIRM_WITHIN: Duration = Duration::from_millis(1_000);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before asking again.
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Nothing new for this long while the parent has more: the parent is left.
-const STALL: Duration = Duration::from_secs(1);
+/// Nothing new for this long, while it is not known how often something comes: the
+/// parent is suspected.
+pub(super) const STALL: Duration = Duration::from_secs(1);
 /// Nothing new for this long while nobody up the path admits to a break.
-const SILENT: Duration = Duration::from_secs(3);
+pub(super) const SILENT: Duration = Duration::from_secs(3);
 /// A parent may begin with the next keyframe, which is at most 10 s away.
-const FIRST: Duration = Duration::from_secs(12);
-/// A parent that is itself looking for one gets this long, and up to as much again.
-const REPAIR: Duration = Duration::from_millis(400);
+pub(super) const FIRST: Duration = Duration::from_secs(12);
 /// A parent that says "no source" is believed for this long while the publisher's
 /// signed record says that the stream is live.
-const NO_SOURCE: Duration = Duration::from_secs(15);
+pub(super) const NO_SOURCE: Duration = Duration::from_secs(15);
 /// A node that finds itself in its own path leaves within this, jittered.
 const LOOP_WITHIN: Duration = Duration::from_millis(200);
 
@@ -53,6 +53,10 @@ pub(super) struct Stream {
     pub(super) search: Option<Search>,
     pub(super) attempt: u32,
     pub(super) parent: Option<Parent>,
+    pub(super) standby: Option<Standby>,
+    pub(super) former: Option<Former>,
+    pub(super) quiet: Option<Quiet>,
+    pub(super) standby_attempt: u32,
     pub(super) progress: Progress,
     pub(super) progressed: Time,
     pub(super) switches: u64,
@@ -74,16 +78,35 @@ pub(super) struct Parent {
     pub(super) since: Time,
     /// Whether anything new has come since.
     pub(super) begun: bool,
+    /// Others that hold the stream and do not get it from this parent, as it says.
+    pub(super) others: Vec<Referral>,
+}
+
+/// What a search is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Somebody to send now.
+    Parent,
+    /// Somebody to send should the parent fail.
+    Standby,
+}
+
+/// An offer that was taken up and is not answered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Confirming {
+    conn: ConnId,
+    goal: Goal,
 }
 
 /// A search for a parent.
 #[derive(Debug)]
 pub(super) struct Search {
+    goal: Goal,
     asked: BTreeSet<NodeId>,
     open: BTreeSet<ConnId>,
     dialling: BTreeMap<NodeId, Vec<String>>,
     offers: Vec<Offer>,
-    confirming: Option<ConnId>,
+    confirming: Option<Confirming>,
     waiting: bool,
 }
 
@@ -91,6 +114,7 @@ pub(super) struct Search {
 struct Offer {
     conn: ConnId,
     node: NodeId,
+    path: Vec<NodeId>,
     delay_us: u64,
     spare_bps: u64,
 }
@@ -103,6 +127,10 @@ impl Stream {
             search: None,
             attempt: 0,
             parent: None,
+            standby: None,
+            former: None,
+            quiet: None,
+            standby_attempt: 0,
             progress: Progress::default(),
             progressed: now,
             switches: 0,
@@ -120,6 +148,13 @@ impl Stream {
         }
     }
 
+    /// Whether it comes, or would come, over this connection.
+    pub(super) fn counts_on(&self, conn: ConnId) -> bool {
+        let parent = self.parent.as_ref().map(|parent| parent.conn);
+        let standby = self.standby.as_ref().map(|standby| standby.conn);
+        parent == Some(conn) || standby == Some(conn)
+    }
+
     /// Whether it can be promised to others.
     pub(super) fn is_held(&self) -> bool {
         self.own.is_some() || self.parent.is_some()
@@ -127,8 +162,9 @@ impl Stream {
 }
 
 impl Search {
-    fn new() -> Self {
+    fn new(goal: Goal) -> Self {
         Self {
+            goal,
             asked: BTreeSet::new(),
             open: BTreeSet::new(),
             dialling: BTreeMap::new(),
@@ -136,6 +172,16 @@ impl Search {
             confirming: None,
             waiting: false,
         }
+    }
+
+    /// Whether it is for somebody to send now.
+    pub(super) fn is_for_parent(&self) -> bool {
+        self.goal == Goal::Parent
+    }
+
+    fn is_confirming(&self, conn: ConnId) -> bool {
+        self.confirming
+            .is_some_and(|confirming| confirming.conn == conn)
     }
 
     fn is_exhausted(&self) -> bool {
@@ -188,12 +234,17 @@ impl Overlay {
 
     /// Ends the ticket of a stream that nobody wants, here or further down.
     pub(super) fn release(&mut self, id: StreamId) {
-        let fed = self.feeds.values().any(|feed| feed.stream == id);
+        let fed = self
+            .feeds
+            .values()
+            .any(|feed| feed.stream == id && feed.is_active());
         let idle = |stream: &Stream| stream.own.is_none() && stream.wanted.is_empty();
         if fed || !self.streams.get(&id).is_some_and(idle) {
             return;
         }
         self.drop_parent(id, Reason::Unwanted);
+        // Nobody is kept ready by a node that will not have the stream itself.
+        self.end_standby_feeds(id);
         self.timers.clear(Timer::Search(id));
         self.timers.clear(Timer::Stall(id));
         self.streams.remove(&id);
@@ -218,32 +269,53 @@ impl Overlay {
             return;
         };
         stream.search = None;
-        if let Some(parent) = stream.parent.take() {
-            self.let_go(&parent, reason);
+        let (parent, standby) = (stream.parent.take(), stream.standby.take());
+        self.let_former_go(id);
+        if let Some(parent) = parent {
+            self.let_go(parent.conn, parent.ticket, reason);
+        }
+        if let Some(standby) = standby {
+            self.let_go(standby.conn, standby.ticket, reason);
         }
     }
 
-    fn let_go(&mut self, parent: &Parent, reason: Reason) {
-        self.act(Action::Unexpect {
-            conn: parent.conn,
-            ticket: parent.ticket,
-        });
+    pub(super) fn let_go(&mut self, conn: ConnId, ticket: TicketId, reason: Reason) {
+        self.act(Action::Unexpect { conn, ticket });
         let cancel = TicketCancel {
-            id: parent.ticket,
+            id: ticket,
             reason,
             referrals: Vec::new(),
         };
-        self.send(parent.conn, cancel);
+        self.send(conn, cancel);
     }
 
     // Asking
 
     fn start_search(&mut self, now: Time, id: StreamId) {
-        self.start_search_at(now, id, &[]);
+        self.start_search_at(now, id, Goal::Parent, &[]);
+    }
+
+    /// Looks for another parent while the present one is kept.
+    pub(super) fn replace_parent(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
+        self.restart_search_at(now, id, Goal::Parent, referrals);
+    }
+
+    /// Looks for somebody who would feed this node, should the parent fail.
+    fn seek_standby(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let Some(parent) = stream.parent.as_ref() else {
+            return;
+        };
+        if stream.own.is_none() && stream.standby.is_none() {
+            let others = parent.others.clone();
+            self.start_search_at(now, id, Goal::Standby, &others);
+        }
     }
 
     /// Starts a search at those whom somebody named, too: without them it may be over at once.
-    fn start_search_at(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
+    fn start_search_at(&mut self, now: Time, id: StreamId, goal: Goal, referrals: &[Referral]) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -253,11 +325,16 @@ impl Overlay {
         if stream.search.is_some() {
             return self.follow(now, id, referrals);
         }
-        stream.search = Some(Search::new());
+        stream.search = Some(Search::new(goal));
         stream.avoided.retain(|_, until| *until > now);
-        let again = stream.attempt > 0;
-        let candidates = self.candidates(now, id);
-        let alone = candidates.is_empty();
+        let (again, parent) = match goal {
+            Goal::Parent => (stream.attempt > 0, None),
+            Goal::Standby => (stream.standby_attempt > 1, stream.parent.as_ref()),
+        };
+        // Who is fed by the publisher itself has nobody above it to turn to.
+        let below_source = parent.is_some_and(|parent| parent.path.len() == 1);
+        let candidates = self.candidates(now, id, goal);
+        let alone = candidates.is_empty() && referrals.is_empty();
         for conn in candidates {
             self.ask(id, conn);
         }
@@ -265,7 +342,7 @@ impl Overlay {
             .records
             .stream(id)
             .map(|known| known.record.value().publisher);
-        if let Some(publisher) = publisher.filter(|_| alone || again) {
+        if let Some(publisher) = publisher.filter(|_| (alone || again) && !below_source) {
             self.ask_by_dialling(now, id, publisher, Vec::new());
         }
         self.follow(now, id, referrals);
@@ -274,7 +351,14 @@ impl Overlay {
     }
 
     /// Connected peers to ask: the publisher first, then the nearest.
-    fn candidates(&self, now: Time, id: StreamId) -> Vec<ConnId> {
+    fn candidates(&self, now: Time, id: StreamId, goal: Goal) -> Vec<ConnId> {
+        let fed = |conn: ConnId| {
+            goal == Goal::Standby
+                && self
+                    .feeds
+                    .values()
+                    .any(|feed| feed.conn == conn && feed.stream == id)
+        };
         let publisher = self
             .records
             .stream(id)
@@ -282,7 +366,9 @@ impl Overlay {
         let mut list: Vec<_> = self
             .peers
             .iter()
-            .filter(|(_, peer)| self.may_ask(now, id, peer.node) && !peer.leaving)
+            .filter(|(conn, peer)| {
+                self.may_ask(now, id, peer.node) && !peer.leaving && !fed(**conn)
+            })
             .map(|(conn, peer)| (Some(peer.node) != publisher, peer.rtt, *conn))
             .collect();
         list.sort_unstable();
@@ -368,7 +454,7 @@ impl Overlay {
             let starved = stream.parent.is_none() && stream.own.is_none();
             if (starved || search.dialling.contains_key(&node)) && self.may_ask(now, id, node) {
                 let waiting = self.search_mut(id).is_some_and(|search| search.waiting);
-                if waiting {
+                if waiting && starved {
                     self.restart_search(now, id);
                 } else {
                     self.ask(id, conn);
@@ -409,6 +495,7 @@ impl Overlay {
             search.offers.push(Offer {
                 conn,
                 node,
+                path: offer.path,
                 delay_us,
                 spare_bps: offer.spare_bps,
             });
@@ -429,16 +516,18 @@ impl Overlay {
         let Some(search) = stream.search.as_mut() else {
             return;
         };
-        let was_confirming = search.confirming == Some(conn);
+        let was_confirming = search.is_confirming(conn);
         if was_confirming {
             search.confirming = None;
         } else if !search.open.remove(&conn) {
             return;
         }
-        stream.last_refusal = Some(match (stream.last_refusal, refused.reason) {
-            (Some(Reason::Full), Reason::NoStream) => Reason::Full,
-            (_, reason) => reason,
-        });
+        if search.goal == Goal::Parent {
+            stream.last_refusal = Some(match (stream.last_refusal, refused.reason) {
+                (Some(Reason::Full), Reason::NoStream) => Reason::Full,
+                (_, reason) => reason,
+            });
+        }
         self.follow(now, id, &refused.referrals);
         // Another offer lies there: nobody else need be waited for.
         let next = self
@@ -474,7 +563,7 @@ impl Overlay {
 
     pub(super) fn search_due(&mut self, now: Time, id: StreamId) {
         let Some(search) = self.search_mut(id) else {
-            return;
+            return self.seek_standby(now, id);
         };
         if search.waiting {
             return self.restart_search(now, id);
@@ -484,24 +573,38 @@ impl Overlay {
     }
 
     fn restart_search(&mut self, now: Time, id: StreamId) {
-        self.restart_search_at(now, id, &[]);
+        self.restart_search_at(now, id, Goal::Parent, &[]);
     }
 
-    fn restart_search_at(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
+    fn restart_search_at(&mut self, now: Time, id: StreamId, goal: Goal, referrals: &[Referral]) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.search = None;
         }
-        self.start_search_at(now, id, referrals);
+        self.start_search_at(now, id, goal, referrals);
     }
 
     /// Confirms the best offer, or waits before asking anew.
     fn decide(&mut self, now: Time, id: StreamId) {
-        let Some(search) = self.search_mut(id) else {
+        let charge_bps = self.charge_of(id);
+        let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
+        let parent = stream.parent.as_ref().map(|parent| parent.node);
+        let Some(search) = stream.search.as_mut() else {
+            return;
+        };
+        let goal = search.goal;
+        if goal == Goal::Standby {
+            search.offers.retain(|offer| {
+                parent.is_none_or(|parent| offer.node != parent && is_apart(&offer.path, parent))
+            });
+        }
         let best = (0..search.offers.len()).min_by_key(|index| {
             let offer = &search.offers[*index];
-            (offer.delay_us, u64::MAX - offer.spare_bps, offer.node)
+            // A standby that has no room now may have none then.
+            let doubtful = goal == Goal::Standby && offer.spare_bps < charge_bps;
+            let spare = u64::MAX - offer.spare_bps;
+            (doubtful, offer.delay_us, spare, offer.node)
         });
         let Some(best) = best else {
             return self.back_off(now, id);
@@ -513,13 +616,20 @@ impl Overlay {
         let Some(search) = self.search_mut(id) else {
             return;
         };
-        search.confirming = Some(offer.conn);
+        search.confirming = Some(Confirming {
+            conn: offer.conn,
+            goal,
+        });
         self.timers
             .set(Timer::Search(id), now.after(CONFIRM_WITHIN));
+        let confirm = match (goal, parent) {
+            (Goal::Standby, Some(parent)) => Confirm::Standby(parent),
+            (Goal::Parent, _) | (Goal::Standby, None) => Confirm::Active,
+        };
         self.act(Action::Confirm {
             conn: offer.conn,
             stream: id,
-            confirm: Confirm::Active,
+            confirm,
         });
     }
 
@@ -529,7 +639,7 @@ impl Overlay {
         };
         if stream.parent.is_some() {
             stream.search = None;
-            return;
+            return self.seek_standby_later(now, id);
         }
         let Some(search) = stream.search.as_mut() else {
             return;
@@ -550,7 +660,10 @@ impl Overlay {
             .streams
             .get(&id)
             .and_then(|stream| stream.search.as_ref());
-        let conn = search.and_then(|search| search.confirming);
+        let conn = search
+            .and_then(|search| search.confirming)
+            .filter(|confirming| confirming.goal == Goal::Parent)
+            .map(|confirming| confirming.conn);
         conn.is_some() && conn == self.by_node.get(&node).copied()
     }
 
@@ -563,13 +676,10 @@ impl Overlay {
         };
         let expected = self
             .search_mut(id)
-            .is_some_and(|search| search.confirming == Some(conn));
-        let Some(node) = self
-            .peers
-            .get(&conn)
-            .map(|peer| peer.node)
-            .filter(|_| expected)
-        else {
+            .and_then(|search| search.confirming)
+            .filter(|confirming| confirming.conn == conn);
+        let node = self.peers.get(&conn).map(|peer| peer.node);
+        let Some((node, confirming)) = node.zip(expected) else {
             return self.send(conn, unwanted);
         };
         if accepted.path.contains(&self.id) || accepted.path.len() >= PATH_MAX {
@@ -580,6 +690,19 @@ impl Overlay {
             };
             self.send(conn, cancel);
             return self.search_due(now, id);
+        }
+        if confirming.goal == Goal::Standby {
+            let standby = Standby {
+                conn,
+                node,
+                ticket: accepted.id,
+                path: accepted.path,
+                delay_us: 0,
+                supply: Supply::Ok,
+                newest: (0, 0),
+                since: now,
+            };
+            return self.hold(now, id, standby);
         }
         if let Ok(record) = SignedStream::decode(&accepted.record.0) {
             self.learn(now, Some(conn), record);
@@ -594,6 +717,7 @@ impl Overlay {
             newest: (0, 0),
             since: now,
             begun: false,
+            others: accepted.others.unwrap_or_default(),
         };
         self.adopt(now, id, parent);
     }
@@ -606,8 +730,18 @@ impl Overlay {
         stream.search = None;
         stream.last_refusal = None;
         stream.progressed = now;
+        stream.quiet = None;
         let old = stream.parent.replace(parent);
+        // Who was ready to and now does: its old ticket went with the new one.
+        let same = stream.standby.take_if(|standby| standby.conn == conn);
         self.timers.clear(Timer::Search(id));
+        if let Some(same) = same {
+            self.act(Action::Unexpect {
+                conn,
+                ticket: same.ticket,
+            });
+        }
+        self.let_former_go(id);
         self.timers.set(Timer::Stall(id), now.after(STALL));
         self.act(Action::Expect {
             conn,
@@ -615,11 +749,13 @@ impl Overlay {
             stream: id,
         });
         if let Some(old) = old {
-            self.let_go(&old, Reason::OtherChosen);
+            self.let_go(old.conn, old.ticket, Reason::OtherChosen);
         }
         self.bind(now, conn);
         self.changed(Change::Parent(id, node));
         self.tell_path(id);
+        self.check_standby(now, id);
+        self.seek_standby_soon(now, id);
     }
 
     // Losing a parent
@@ -631,10 +767,11 @@ impl Overlay {
             if let Some(search) = self.search_mut(id) {
                 search.open.remove(&conn);
                 search.offers.retain(|offer| offer.conn != conn);
-                if search.confirming == Some(conn) {
+                if search.is_confirming(conn) {
                     search.confirming = None;
                 }
             }
+            self.forget_gone(now, id, conn);
             let fed = self
                 .streams
                 .get(&id)
@@ -646,7 +783,25 @@ impl Overlay {
         }
     }
 
-    fn lose_parent(&mut self, now: Time, id: StreamId, node: NodeId, reason: Reason) {
+    /// A standby or former parent is gone with its connection.
+    fn forget_gone(&mut self, now: Time, id: StreamId, conn: ConnId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let former = stream.former.take_if(|former| former.conn == conn);
+        let standby = stream.standby.take_if(|standby| standby.conn == conn);
+        let lost_standby = standby.is_some();
+        let tickets = [former.map(|f| f.ticket), standby.map(|s| s.ticket)];
+        for ticket in tickets.into_iter().flatten() {
+            self.act(Action::Unexpect { conn, ticket });
+        }
+        if lost_standby {
+            self.changed(Change::Stream(id));
+            self.seek_standby_soon(now, id);
+        }
+    }
+
+    pub(super) fn lose_parent(&mut self, now: Time, id: StreamId, node: NodeId, reason: Reason) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -654,6 +809,7 @@ impl Overlay {
             return;
         };
         stream.switches += 1;
+        stream.quiet = None;
         let faulty = matches!(reason, Reason::BadMedia | Reason::Stalled | Reason::Expired);
         if faulty {
             stream.avoided.insert(node, now.after(RETRY_MAX));
@@ -671,10 +827,24 @@ impl Overlay {
             self.send(parent.conn, cancel);
         }
         self.changed(Change::ParentLost(id, node, reason));
+        self.find_parent(now, id, &parent.others);
+    }
+
+    /// There is no parent any more: the standby is it now, or one is looked for.
+    fn find_parent(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
+        if self.activate(now, id, None) {
+            return;
+        }
         self.beat_children(now, id);
-        let waiting = self.search_mut(id).is_none_or(|search| search.waiting);
-        if waiting {
-            self.restart_search(now, id);
+        let Some(search) = self.search_mut(id) else {
+            return self.restart_search_at(now, id, Goal::Parent, referrals);
+        };
+        let promised = |confirming: Confirming| confirming.goal == Goal::Standby;
+        if search.confirming.is_some_and(promised) {
+            // What was to be the standby becomes the parent once it has agreed.
+            search.goal = Goal::Parent;
+        } else if search.waiting || search.goal == Goal::Standby {
+            self.restart_search_at(now, id, Goal::Parent, referrals);
         }
     }
 
@@ -688,12 +858,24 @@ impl Overlay {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            self.start_search_at(now, id, referrals);
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            if stream.standby.is_none() {
+                self.replace_parent(now, id, referrals);
+                continue;
+            }
+            stream.switches += 1;
+            let former = stream.parent.take();
+            self.activate(now, id, former);
         }
     }
 
     pub(super) fn ticket_cancelled(&mut self, now: Time, conn: ConnId, cancel: TicketCancel) {
-        if self.feed_cancelled(conn, &cancel) {
+        if self.feed_cancelled(conn, &cancel) || self.standby_gone(now, conn, cancel.id) {
+            return;
+        }
+        if self.former_gone(conn, cancel.id) {
             return;
         }
         let of_this = |stream: &Stream| {
@@ -744,11 +926,24 @@ impl Overlay {
             // The publisher's own word for it is the record.
             self.find(Some(id), None);
         }
-        self.beat_children(now, id);
-        self.restart_search_at(now, id, &cancel.referrals);
+        let mut referrals = cancel.referrals;
+        referrals.extend(parent.others);
+        self.find_parent(now, id, &referrals);
     }
 
-    fn avoid(&mut self, id: StreamId, node: NodeId, until: Time) {
+    fn former_gone(&mut self, conn: ConnId, ticket: TicketId) -> bool {
+        let is_it = |former: &mut Former| former.conn == conn && former.ticket == ticket;
+        let gone = self
+            .streams
+            .values_mut()
+            .any(|stream| stream.former.take_if(is_it).is_some());
+        if gone {
+            self.act(Action::Unexpect { conn, ticket });
+        }
+        gone
+    }
+
+    pub(super) fn avoid(&mut self, id: StreamId, node: NodeId, until: Time) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.avoided.insert(node, until);
         }
@@ -756,6 +951,15 @@ impl Overlay {
 
     pub(super) fn path_updated(&mut self, now: Time, conn: ConnId, update: PathUpdate) {
         let own = self.id;
+        let of_standby = self.streams.iter_mut().find_map(|(id, stream)| {
+            let standby = stream.standby.as_mut()?;
+            (standby.conn == conn && standby.ticket == update.id).then_some((*id, standby))
+        });
+        if let Some((id, standby)) = of_standby {
+            standby.path = update.path;
+            standby.delay_us = update.delay_us;
+            return self.check_standby(now, id);
+        }
         let found = self.streams.iter_mut().find_map(|(id, stream)| {
             let parent = stream.parent.as_mut()?;
             (parent.conn == conn && parent.ticket == update.id).then_some((*id, parent))
@@ -774,16 +978,26 @@ impl Overlay {
             return;
         }
         self.tell_path(id);
+        self.check_standby(now, id);
     }
 
     /// What a heartbeat says about a ticket of ours, up or down.
     pub(super) fn ticket_beat(&mut self, now: Time, conn: ConnId, beat: &TicketBeat) {
-        if self.feed_beat(conn, beat) {
+        if self.feed_beat(now, conn, beat) {
             return;
         }
         let Some(stream) = self.streams.get_mut(&beat.stream) else {
             return;
         };
+        let of_standby = |standby: &&mut Standby| standby.ticket == beat.ticket;
+        if let Some(standby) = stream.standby.as_mut().filter(of_standby) {
+            if standby.conn == conn {
+                standby.supply = beat.supply;
+                standby.newest = beat.newest;
+                standby.delay_us = beat.delay_us;
+            }
+            return;
+        }
         let Some(parent) = stream.parent.as_mut() else {
             return;
         };
@@ -808,47 +1022,27 @@ impl Overlay {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if (progress.epoch, progress.newest) > (stream.progress.epoch, stream.progress.newest) {
-            stream.progressed = now;
-            stream.attempt = 0;
-            if let Some(parent) = stream.parent.as_mut() {
-                parent.begun = true;
-            }
-        }
+        let newer =
+            (progress.epoch, progress.newest) > (stream.progress.epoch, stream.progress.newest);
+        let unsaid = newer && progress.last == Time::default();
+        let at = if unsaid { now } else { progress.last };
+        let came = at > stream.progressed;
+        stream.progressed = stream.progressed.max(at);
         stream.progress = progress;
+        if newer {
+            stream.attempt = 0;
+        }
+        if !came {
+            return;
+        }
+        if let Some(parent) = stream.parent.as_mut().filter(|parent| at >= parent.since) {
+            parent.begun = true;
+            stream.quiet = None;
+            self.let_former_go(id);
+        }
     }
 
-    /// The backstop: a parent that has more and does not send it, one that cannot
-    /// repair its own supply, or a silence that nobody up the path accounts for.
-    pub(super) fn check_stall(&mut self, now: Time, id: StreamId) {
-        let own = self.id;
-        let Some(stream) = self.streams.get(&id) else {
-            return;
-        };
-        let Some(parent) = stream.parent.as_ref() else {
-            return;
-        };
-        let node = parent.node;
-        if parent.path.contains(&own) {
-            return self.lose_parent(now, id, node, Reason::Loop);
-        }
-        let silent = now.since(stream.progressed.max(parent.since));
-        let behind = parent.newest > stream.progress.newest;
-        let patience = match parent.supply {
-            Supply::Ok if !parent.begun => FIRST,
-            Supply::Ok if behind => STALL + STALL / 2,
-            Supply::Ok => SILENT,
-            Supply::Repairing => REPAIR + self.random.jitter(REPAIR),
-            Supply::NoSource if self.is_said_live(id) => NO_SOURCE,
-            Supply::NoSource => Duration::MAX,
-        };
-        if silent >= patience {
-            return self.lose_parent(now, id, node, Reason::Stalled);
-        }
-        self.timers.set(Timer::Stall(id), now.after(STALL / 8));
-    }
-
-    fn is_said_live(&self, id: StreamId) -> bool {
+    pub(super) fn is_said_live(&self, id: StreamId) -> bool {
         let known = self.records.stream(id);
         known.is_some_and(|known| known.record.value().state == StreamState::Live)
     }

@@ -2,6 +2,8 @@
 //! can be cut, nodes frozen or killed, and "video" is a number that the
 //! publisher raises and that routes carry on.
 
+mod failover;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use super::*;
 use crate::ids::{SecretKey, sha256};
 use crate::record::{NodeRecord, Role, SignedNode, SignedStream, StreamRecord, StreamState};
 use crate::wire::control::Reason;
-use crate::wire::control::{Message, TicketConfirm};
+use crate::wire::control::{Message, TicketActivate, TicketConfirm};
 use crate::wire::heartbeat::{Heartbeat, Supply};
 
 const LATENCY: Duration = Duration::from_millis(10);
@@ -35,6 +37,8 @@ struct Node {
     newest: BTreeMap<StreamId, u32>,
     left: bool,
     changes: Vec<Change>,
+    /// When the last new frame came, and the longest time between two, once watched.
+    gap: Option<(Time, Duration)>,
 }
 
 struct Net {
@@ -85,6 +89,7 @@ impl Net {
                 newest: BTreeMap::new(),
                 left: false,
                 changes: Vec::new(),
+                gap: None,
             }
         });
         Self {
@@ -148,6 +153,11 @@ impl Net {
                     have,
                 }
                 .into();
+                self.post(node, conn, Packet::Message(message));
+            }
+            Action::Activate { conn, ticket, .. } => {
+                let have = Default::default();
+                let message = TicketActivate { id: ticket, have }.into();
                 self.post(node, conn, Packet::Message(message));
             }
             Action::Beat { conn, beat } => self.post(node, conn, Packet::Beat(beat)),
@@ -305,10 +315,17 @@ impl Net {
             return;
         }
         *newest = frame;
+        let now = self.now;
+        if let Some((last, longest)) = &mut self.nodes[node].gap {
+            *longest = (*longest).max(now.since(*last));
+            *last = now;
+        }
         let progress = Progress {
             epoch: 1,
             newest: (u64::from(frame), 1),
             peak_bps: 1_000_000,
+            last: self.now,
+            gap: FRAME,
         };
         self.event(node, Event::Progress { stream, progress });
         let routes: Vec<ConnId> = self.nodes[node]
@@ -385,6 +402,16 @@ impl Net {
             .get(&self.stream())
             .copied()
             .unwrap_or(0)
+    }
+
+    fn watch_gap(&mut self, node: usize) {
+        self.nodes[node].gap = Some((self.now, Duration::ZERO));
+    }
+
+    /// The longest time without a new frame since [`Net::watch_gap`].
+    fn gap(&self, node: usize) -> Duration {
+        let (last, longest) = self.nodes[node].gap.unwrap();
+        longest.max(self.now.since(last))
     }
 
     /// No promise beyond the limit, no node in its own path, and frames arrive.

@@ -34,6 +34,8 @@ pub struct PeerView {
 pub struct IntakeView {
     /// The node that feeds this one, with the path to it and the delay there.
     pub parent: Option<(NodeId, TicketId)>,
+    /// The node that would, should that one fail.
+    pub standby: Option<NodeId>,
     /// Nodes from the publisher to this one.
     pub path: Vec<NodeId>,
     /// Expected delay from the source.
@@ -85,6 +87,8 @@ pub struct TicketView {
     pub destination: NodeId,
     /// Nodes from the publisher to the destination.
     pub path: Vec<NodeId>,
+    /// Whether it is for the case only that the parent fails.
+    pub standby: bool,
     /// When it was promised.
     pub created: Time,
     /// When it expires unless the peer is heard of.
@@ -104,7 +108,7 @@ impl Overlay {
 
     /// Children over all streams.
     pub fn children(&self) -> u32 {
-        self.feeds.len() as u32
+        self.feeds.values().filter(|feed| feed.is_active()).count() as u32
     }
 
     /// Whether every bootstrap node has answered or failed at least once.
@@ -122,7 +126,11 @@ impl Overlay {
                 let conn = self.by_node.get(&node);
                 let peer = conn.and_then(|conn| self.peers.get(conn));
                 let record = known.record.value();
-                let fed = self.feeds.values().filter(|feed| feed.node == node).count() as u32;
+                let fed = self
+                    .feeds
+                    .values()
+                    .filter(|feed| feed.node == node && feed.is_active())
+                    .count() as u32;
                 PeerView {
                     node,
                     name: record.name.clone(),
@@ -181,6 +189,7 @@ impl Overlay {
                 .parent
                 .as_ref()
                 .map(|parent| (parent.node, parent.ticket)),
+            standby: stream.standby.as_ref().map(|standby| standby.node),
             path: self.own_path(stream),
             delay: Duration::from_micros(self.delay_us(stream).into()),
             supply: stream.supply(),
@@ -212,6 +221,7 @@ impl Overlay {
                 source: self.id,
                 destination: feed.node,
                 path,
+                standby: !feed.is_active(),
                 created: feed.created,
                 expires: self.expires(feed.conn).unwrap_or(now),
             })
@@ -225,11 +235,26 @@ impl Overlay {
                 source: parent.node,
                 destination: self.id,
                 path: self.own_path(stream),
+                standby: false,
                 created: parent.since,
                 expires: self.expires(parent.conn).unwrap_or(now),
             })
         });
-        down.chain(up).collect()
+        let ready = self.streams.iter().filter_map(|(id, stream)| {
+            let standby = stream.standby.as_ref()?;
+            Some(TicketView {
+                id: standby.ticket,
+                conn: standby.conn,
+                stream: *id,
+                source: standby.node,
+                destination: self.id,
+                path: standby.path.iter().copied().chain([self.id]).collect(),
+                standby: true,
+                created: standby.since,
+                expires: self.expires(standby.conn).unwrap_or(now),
+            })
+        });
+        down.chain(up).chain(ready).collect()
     }
 
     /// The record of a stream, if it is known.

@@ -316,6 +316,9 @@ messages! {
         3 rate_bps: u64,
         /// The stream's signed record.
         4 record: RecordBytes,
+        /// Others that hold the stream and do not get it from the sender: where the
+        /// child may find a standby.
+        5 others: Option<Vec<Referral>>,
     }
     /// No promise.
     13 TicketRefused {

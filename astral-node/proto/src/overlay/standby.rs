@@ -1,0 +1,404 @@
+//! A parent in waiting, and the change to it (DESIGN §6, *Failover*).
+//!
+//! ```text
+//!          accepted as standby           parent lost, or quiet and not answering
+//!  none ──────────────────────► held ──────────────────────────────────────────► parent
+//!   ▲                            │ lost, cancelled, or come under the same parent
+//!   └────────────────────────────┘
+//! ```
+//!
+//! The standby holds a promise and a connection, so a change costs one message:
+//! `TicketActivate` says what this node has, and the standby sends what is newer.
+//! A parent that is only suspected is kept until the first newer chunk is here.
+//!
+//! **Who repairs.** A parent that is quiet for longer than usual is asked, by a
+//! heartbeat that it answers at once. One that does not answer is left. One that
+//! answers and holds nothing newer waits for its own parent: then the break is
+//! further up, its neighbours there repair it, and this node keeps still for as
+//! long as that may take.
+
+use std::time::Duration;
+
+use super::event::{Action, Change, ConnId, Time};
+use super::search::{Parent, STALL, Stream};
+use super::{Overlay, Timer};
+use crate::ids::{NodeId, StreamId, TicketId};
+use crate::limits::PATH_MAX;
+use crate::wire::control::{Reason, TicketCancel};
+use crate::wire::heartbeat::Supply;
+
+/// A standby is looked for this long after a parent was found, jittered: a crowd
+/// that joins at once must not ask twice at once.
+const SEEK_AFTER: Duration = Duration::from_millis(300);
+/// First wait before a standby is looked for again.
+const SEEK_AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait before a standby is looked for again.
+const SEEK_MAX: Duration = Duration::from_secs(15);
+/// A parent is suspected after this share of the usual longest gap, in percent …
+const SUSPECT_PERCENT: u32 = 150;
+/// … and this much for jitter,
+const SUSPECT_JITTER: Duration = Duration::from_millis(50);
+/// but not before this,
+const SUSPECT_MIN: Duration = Duration::from_millis(100);
+/// and not later than this.
+const SUSPECT_MAX: Duration = Duration::from_secs(2);
+/// A parent that is asked answers within three round trips and this: what a busy
+/// machine takes to run a thread.
+const ANSWER_WITHIN: Duration = Duration::from_millis(50);
+/// A parent that answers, and holds nothing newer either, is given this long and
+/// up to half as much again: its own parent may be gone, and it is the one to act.
+const PATIENCE: Duration = Duration::from_millis(800);
+/// One that says so itself is given this long, and up to as much again.
+const REPAIR: Duration = Duration::from_millis(400);
+/// One that has more and does not send it is left after this, or four usual gaps.
+const BEHIND: Duration = Duration::from_millis(600);
+/// A former parent is let go after this, should nothing newer come from either.
+const FORMER: Duration = Duration::from_secs(3);
+
+/// The node that would feed this one, should the parent fail.
+#[derive(Debug)]
+pub(super) struct Standby {
+    pub(super) conn: ConnId,
+    pub(super) node: NodeId,
+    pub(super) ticket: TicketId,
+    pub(super) path: Vec<NodeId>,
+    pub(super) delay_us: u32,
+    pub(super) supply: Supply,
+    pub(super) newest: (u64, u32),
+    pub(super) since: Time,
+}
+
+/// The parent before this one, whose frames still count until newer ones come.
+#[derive(Debug)]
+pub(super) struct Former {
+    pub(super) conn: ConnId,
+    pub(super) ticket: TicketId,
+    since: Time,
+}
+
+/// A pause that is longer than usual.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quiet {
+    /// When the parent was asked last.
+    asked: Time,
+    /// Whether it has answered since.
+    answered: bool,
+    /// This node's share of jitter, in 1/1024: two siblings do not move at once.
+    jitter: u32,
+}
+
+/// Whether a parent with this path stands in another branch than `parent`: the
+/// source itself is in every branch.
+pub(super) fn is_apart(path: &[NodeId], parent: NodeId) -> bool {
+    !path.iter().skip(1).any(|node| *node == parent)
+}
+
+impl Stream {
+    /// How long a pause may be before the parent is suspected.
+    fn suspicion(&self) -> Duration {
+        if self.progress.gap.is_zero() {
+            return STALL;
+        }
+        let usual = self.progress.gap * SUSPECT_PERCENT / 100 + SUSPECT_JITTER;
+        usual.clamp(SUSPECT_MIN, SUSPECT_MAX)
+    }
+}
+
+impl Quiet {
+    fn spread(self, over: Duration) -> Duration {
+        over * self.jitter / 1024
+    }
+}
+
+impl Overlay {
+    /// Has a standby looked for soon, if there is none.
+    pub(super) fn seek_standby_soon(&mut self, now: Time, id: StreamId) {
+        let wait = self.random.jitter(SEEK_AFTER);
+        self.seek_standby_after(now, id, wait);
+    }
+
+    /// Nobody would be one: the search goes on, but ever more seldom.
+    pub(super) fn seek_standby_later(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let base = SEEK_AGAIN.saturating_mul(1 << stream.standby_attempt.min(8));
+        stream.standby_attempt += 1;
+        let wait = self.random.jitter(base.min(SEEK_MAX));
+        self.seek_standby_after(now, id, wait);
+    }
+
+    fn seek_standby_after(&mut self, now: Time, id: StreamId, wait: Duration) {
+        let lacks = |stream: &&Stream| {
+            stream.parent.is_some() && stream.standby.is_none() && stream.search.is_none()
+        };
+        if self.streams.get(&id).filter(lacks).is_some() {
+            self.timers.set(Timer::Search(id), now.after(wait));
+        }
+    }
+
+    /// Keeps a promise for the case that the parent fails.
+    pub(super) fn hold(&mut self, now: Time, id: StreamId, standby: Standby) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let (conn, ticket) = (standby.conn, standby.ticket);
+        stream.search = None;
+        stream.standby_attempt = 0;
+        let orphaned = stream.parent.is_none();
+        let old = stream.standby.replace(standby);
+        self.timers.clear(Timer::Search(id));
+        if let Some(old) = old {
+            self.cancel(old.conn, old.ticket, Reason::OtherChosen);
+        }
+        // Its first chunk may overtake whatever is said later.
+        self.act(Action::Expect {
+            conn,
+            ticket,
+            stream: id,
+        });
+        self.bind(now, conn);
+        self.changed(Change::Stream(id));
+        if orphaned {
+            self.activate(now, id, None);
+        } else {
+            self.check_standby(now, id);
+        }
+    }
+
+    /// Lets a standby go that has come under the parent, or under this node itself.
+    pub(super) fn check_standby(&mut self, now: Time, id: StreamId) {
+        let own = self.id;
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        let (Some(parent), Some(standby)) = (&stream.parent, &stream.standby) else {
+            return;
+        };
+        let looped = standby.path.contains(&own) || standby.path.len() >= PATH_MAX;
+        if looped || standby.node == parent.node || !is_apart(&standby.path, parent.node) {
+            self.drop_standby(now, id, Reason::Loop);
+        }
+    }
+
+    /// Ends the standby's ticket, and has another looked for.
+    pub(super) fn drop_standby(&mut self, now: Time, id: StreamId, reason: Reason) {
+        let standby = self.streams.get_mut(&id).and_then(|s| s.standby.take());
+        if let Some(standby) = standby {
+            self.cancel(standby.conn, standby.ticket, reason);
+            self.changed(Change::Stream(id));
+            self.seek_standby_later(now, id);
+        }
+    }
+
+    fn cancel(&mut self, conn: ConnId, ticket: TicketId, reason: Reason) {
+        self.act(Action::Unexpect { conn, ticket });
+        let cancel = TicketCancel {
+            id: ticket,
+            reason,
+            referrals: Vec::new(),
+        };
+        self.send(conn, cancel);
+    }
+
+    /// The standby has ended its ticket, or its connection has ended; false if the
+    /// ticket is no standby's.
+    pub(super) fn standby_gone(&mut self, now: Time, conn: ConnId, ticket: TicketId) -> bool {
+        let is_it = |standby: &Standby| standby.conn == conn && standby.ticket == ticket;
+        let found = self
+            .streams
+            .iter_mut()
+            .find(|(_, stream)| stream.standby.as_ref().is_some_and(is_it));
+        let Some((id, stream)) = found.map(|(id, stream)| (*id, stream)) else {
+            return false;
+        };
+        stream.standby = None;
+        self.act(Action::Unexpect { conn, ticket });
+        self.changed(Change::Stream(id));
+        self.seek_standby_later(now, id);
+        true
+    }
+
+    /// Turns to the standby. `former`, the parent until now, is heard until the
+    /// first newer chunk if it may still send; false if there is no standby.
+    pub(super) fn activate(&mut self, now: Time, id: StreamId, former: Option<Parent>) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        let Some(standby) = stream.standby.take() else {
+            return false;
+        };
+        let (conn, node, ticket) = (standby.conn, standby.node, standby.ticket);
+        stream.search = None;
+        stream.quiet = None;
+        stream.last_refusal = None;
+        stream.parent = Some(Parent {
+            conn,
+            node,
+            ticket,
+            path: standby.path,
+            delay_us: standby.delay_us,
+            supply: standby.supply,
+            newest: standby.newest,
+            since: now,
+            begun: stream.progress.newest > (0, 0),
+            others: Vec::new(),
+        });
+        let older = stream.former.take();
+        stream.former = former.map(|parent| Former {
+            conn: parent.conn,
+            ticket: parent.ticket,
+            since: now,
+        });
+        self.timers.clear(Timer::Search(id));
+        self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
+        if let Some(older) = older {
+            self.cancel(older.conn, older.ticket, Reason::OtherChosen);
+        }
+        self.act(Action::Activate {
+            conn,
+            ticket,
+            stream: id,
+        });
+        self.bind(now, conn);
+        self.changed(Change::Parent(id, node));
+        self.tell_path(id);
+        self.beat_children(now, id);
+        self.seek_standby_soon(now, id);
+        true
+    }
+
+    /// Something newer is here: the parent before this one has done its part.
+    pub(super) fn let_former_go(&mut self, id: StreamId) {
+        let former = self.streams.get_mut(&id).and_then(|s| s.former.take());
+        if let Some(former) = former {
+            self.cancel(former.conn, former.ticket, Reason::OtherChosen);
+        }
+    }
+
+    /// Looks whether the parent still does what it promised, and sets when to look again.
+    pub(super) fn check_stall(&mut self, now: Time, id: StreamId) {
+        let own = self.id;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let old = |former: &Former| now.since(former.since) >= FORMER;
+        if stream.former.as_ref().is_some_and(old) {
+            self.let_former_go(id);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(parent) = stream.parent.as_ref() else {
+            return;
+        };
+        if parent.path.contains(&own) {
+            let node = parent.node;
+            return self.lose_parent(now, id, node, Reason::Loop);
+        }
+        let base = stream.progressed.max(parent.since);
+        let (quiet_for, suspicion) = (now.since(base), stream.suspicion());
+        if quiet_for < suspicion {
+            stream.quiet = None;
+            self.timers.set(Timer::Stall(id), base.after(suspicion));
+            return;
+        }
+        self.suspect(now, id, quiet_for);
+    }
+
+    /// The parent is quiet for longer than usual: asks it, or judges its answer.
+    fn suspect(&mut self, now: Time, id: StreamId, quiet_for: Duration) {
+        let jitter = (self.random.next() % 1024) as u32;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let Some(parent) = stream.parent.as_ref() else {
+            return;
+        };
+        let (conn, node) = (parent.conn, parent.node);
+        let peer = self.peers.get(&conn);
+        let heard = peer.map_or(Time(0), |peer| peer.heard);
+        let answer_within = peer.map_or(Duration::ZERO, |peer| peer.rtt * 3) + ANSWER_WITHIN;
+        let knows_source_away = parent.supply == Supply::NoSource;
+        let Some(quiet) = stream.quiet.as_mut() else {
+            stream.quiet = Some(Quiet {
+                asked: now,
+                answered: knows_source_away,
+                jitter,
+            });
+            self.beat_now(now, conn);
+            self.timers.set(Timer::Stall(id), now.after(answer_within));
+            return;
+        };
+        if heard > quiet.asked {
+            quiet.answered = true;
+        } else if now.since(quiet.asked) >= answer_within && !knows_source_away {
+            return self.leave_silent(now, id);
+        }
+        let quiet = *quiet;
+        let asked_again = now.since(quiet.asked) >= SUSPECT_MIN && !knows_source_away;
+        if asked_again {
+            stream.quiet = Some(Quiet {
+                asked: now,
+                ..quiet
+            });
+        }
+        if quiet.answered && quiet_for >= self.patience(id, quiet) {
+            return self.lose_parent(now, id, node, Reason::Stalled);
+        }
+        if asked_again {
+            self.beat_now(now, conn);
+        }
+        self.timers
+            .set(Timer::Stall(id), now.after(answer_within.min(SUSPECT_MIN)));
+    }
+
+    /// How long a parent that answers may send nothing.
+    fn patience(&self, id: StreamId, quiet: Quiet) -> Duration {
+        let Some(stream) = self.streams.get(&id) else {
+            return Duration::MAX;
+        };
+        let Some(parent) = stream.parent.as_ref() else {
+            return Duration::MAX;
+        };
+        let behind = parent.newest > stream.progress.newest;
+        let gap_known = !stream.progress.gap.is_zero();
+        match parent.supply {
+            Supply::Ok if !parent.begun => super::search::FIRST,
+            Supply::Ok if behind && gap_known => BEHIND.max(stream.progress.gap * 4),
+            Supply::Ok if behind => STALL + STALL / 2,
+            Supply::Ok if gap_known => PATIENCE.max(stream.progress.gap * 4) + quiet.spread(REPAIR),
+            Supply::Ok => super::search::SILENT,
+            Supply::Repairing => REPAIR + quiet.spread(REPAIR),
+            Supply::NoSource if self.is_said_live(id) => super::search::NO_SOURCE,
+            Supply::NoSource => Duration::MAX,
+        }
+    }
+
+    /// The parent neither sends nor answers: the standby takes over, or another is
+    /// looked for, and the parent is heard for as long as it may come back.
+    fn leave_silent(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.standby.is_none() {
+            if stream
+                .search
+                .as_ref()
+                .is_none_or(|search| !search.is_for_parent())
+            {
+                self.replace_parent(now, id, &[]);
+            }
+            self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
+            return;
+        }
+        let former = stream.parent.take();
+        stream.switches += 1;
+        if let Some(parent) = &former {
+            let node = parent.node;
+            self.avoid(id, node, now.after(SEEK_AGAIN));
+            self.changed(Change::ParentLost(id, node, Reason::Stalled));
+        }
+        self.activate(now, id, former);
+    }
+}
