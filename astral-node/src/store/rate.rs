@@ -67,8 +67,8 @@ impl Rate {
     }
 }
 
-/// Chunks before a gap counts as usual: a second of a slow stream with sound.
-const GAPS_KNOWN: u32 = 32;
+/// Chunks before a gap counts as usual: half a second of pictures without sound.
+const GAPS_KNOWN: u32 = 16;
 /// A gap that is not repeated loses this part of itself with each chunk: forgotten
 /// after some seconds.
 const GAP_FADES: u32 = 128;

@@ -103,6 +103,7 @@ impl Parent {
                     path: self.path.clone(),
                     rate_bps: RATE_BPS,
                     record: RecordBytes(record.wire().clone()),
+                    others: None,
                 };
                 link.say(accepted).await?;
                 let mut feed = JoinSet::new();

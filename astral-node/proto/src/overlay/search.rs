@@ -28,8 +28,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_millis(1_000);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before asking again.
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Nothing new for this long, while it is not known how often something comes: the
-/// parent is suspected.
+/// Two thirds of the time after which a parent that has more and sends nothing is left,
+/// while it is not known how often something comes.
 pub(super) const STALL: Duration = Duration::from_secs(1);
 /// Nothing new for this long while nobody up the path admits to a break.
 pub(super) const SILENT: Duration = Duration::from_secs(3);
@@ -742,7 +742,7 @@ impl Overlay {
             });
         }
         self.let_former_go(id);
-        self.timers.set(Timer::Stall(id), now.after(STALL));
+        self.timers.set(Timer::Stall(id), now.after(STALL / 8));
         self.act(Action::Expect {
             conn,
             ticket,

@@ -38,6 +38,8 @@ const SEEK_MAX: Duration = Duration::from_secs(15);
 const SUSPECT_PERCENT: u32 = 150;
 /// … and this much for jitter,
 const SUSPECT_JITTER: Duration = Duration::from_millis(50);
+/// or after this while it is not known what is usual;
+const SUSPECT_NEW: Duration = Duration::from_millis(300);
 /// but not before this,
 const SUSPECT_MIN: Duration = Duration::from_millis(100);
 /// and not later than this.
@@ -97,7 +99,7 @@ impl Stream {
     /// How long a pause may be before the parent is suspected.
     fn suspicion(&self) -> Duration {
         if self.progress.gap.is_zero() {
-            return STALL;
+            return SUSPECT_NEW;
         }
         let usual = self.progress.gap * SUSPECT_PERCENT / 100 + SUSPECT_JITTER;
         usual.clamp(SUSPECT_MIN, SUSPECT_MAX)
