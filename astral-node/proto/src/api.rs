@@ -3,6 +3,8 @@
 //! Times are RFC 3339 in UTC, rates bit/s in whole numbers. Requests refuse
 //! unknown fields; answers may gain fields.
 
+pub mod web;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{NodeId, StreamId};

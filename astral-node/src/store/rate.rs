@@ -69,6 +69,8 @@ impl Rate {
 
 /// Chunks before a gap counts as usual: half a second of pictures without sound.
 const GAPS_KNOWN: u32 = 16;
+/// Chunks whose gaps say nothing yet: the catalog comes ahead of the media.
+const GAPS_FIRST: u32 = 6;
 /// A gap that is not repeated loses this part of itself with each chunk: forgotten
 /// after some seconds.
 const GAP_FADES: u32 = 128;
@@ -90,10 +92,10 @@ impl Gaps {
             // One break, while a provider is replaced, does not make breaks usual.
             let most = self.usual * 2 + Duration::from_millis(20);
             let gap = now.saturating_duration_since(last).min(GAP_MAX);
-            let gap = if self.seen < GAPS_KNOWN {
-                gap
-            } else {
-                gap.min(most)
+            let gap = match self.seen {
+                ..GAPS_FIRST => Duration::ZERO,
+                GAPS_FIRST..GAPS_KNOWN => gap,
+                GAPS_KNOWN.. => gap.min(most),
             };
             let fades = self.usual.saturating_sub(gap) / GAP_FADES;
             self.usual = gap.max(self.usual - fades);
