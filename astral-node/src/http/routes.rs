@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
-use super::api::{node, ping, streams, tickets};
+use super::api::{events, node, ping, streams, tickets};
 use super::guard::Access;
 use super::problem::Failure;
 use super::{App, ingest, live, pages};
@@ -37,6 +37,7 @@ fn api() -> Router<Arc<App>> {
             "/node",
             get(node::this).merge(change(delete(node::shutdown))),
         )
+        .route("/events", get(events::stream))
         .route("/nodes", get(node::list))
         .route(
             "/nodes/{uuid}",

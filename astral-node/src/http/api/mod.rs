@@ -1,5 +1,6 @@
 //! The JSON routes under `/api/v1`.
 
+pub(super) mod events;
 pub(super) mod node;
 pub(super) mod ping;
 pub(super) mod streams;

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod encoder;
+mod events;
 mod media;
 mod routes;
 mod safety;
