@@ -98,6 +98,8 @@ pub(crate) enum Command {
     Revoke(Revoke),
     /// Forget a node; it may come back when it is heard of again
     Forget(Forget),
+    /// What happens at the node, as it happens; with --json one object per line
+    Events,
     /// Shut the node down cleanly: those whom it feeds are handed over first
     Shutdown,
     /// See it work: a publisher, a relay and a viewer on this machine

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::args::{Args, Command, Global};
 use crate::client::Api;
 use crate::failure::Failure;
-use crate::{demo, home, publish, suggest, tables, term, watch};
+use crate::{demo, events, home, publish, suggest, tables, term, watch};
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
@@ -34,6 +34,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Stop(of) => session.stop(&of.slug).await,
         Command::Revoke(revoke) => session.revoke(revoke.ticket).await,
         Command::Forget(forget) => session.forget(&forget.node.to_string()).await,
+        Command::Events => events::run(&session).await,
         Command::Shutdown => session.shutdown().await,
         Command::Demo(_) => Ok(()),
     }

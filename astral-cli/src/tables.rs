@@ -143,7 +143,8 @@ pub(crate) fn state(state: StreamState) -> &'static str {
     }
 }
 
-fn ticket_state(ticket: &Ticket) -> String {
+/// Where a ticket stands, and why.
+pub(crate) fn ticket_state(ticket: &Ticket) -> String {
     let state = match ticket.state {
         TicketState::Offered => "offered",
         TicketState::Active => "active",
@@ -156,7 +157,8 @@ fn ticket_state(ticket: &Ticket) -> String {
     }
 }
 
-fn role(role: Role) -> &'static str {
+/// A role in a word.
+pub(crate) fn role(role: Role) -> &'static str {
     match role {
         Role::Node => "node",
         Role::Supernode => "supernode",
