@@ -24,6 +24,7 @@ use crate::ingest::Registry;
 use crate::lock::lock;
 use crate::node::{Addresses, targets};
 use crate::storage::Storage;
+pub(crate) use crate::store::Stats as StoreStats;
 use crate::store::{LiveReader, StartAt, StreamStore};
 use crate::uplink::Uplink;
 use own::Own;
@@ -177,6 +178,15 @@ impl Handle {
 
     pub(crate) fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// What each store holds and has taken in.
+    pub(crate) fn store_stats(&self) -> Vec<(StreamId, StoreStats)> {
+        let stores = self.inner.stores.all();
+        stores
+            .into_iter()
+            .map(|store| (store.id(), store.stats()))
+            .collect()
     }
 
     pub(crate) fn uplink(&self) -> &Arc<Uplink> {

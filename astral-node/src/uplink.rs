@@ -54,6 +54,7 @@ pub(crate) enum Class {
 pub(crate) struct Uplink {
     /// In bit/s, or [`UNLIMITED`].
     limit_bps: AtomicU64,
+    sent: AtomicU64,
     usage: Usage,
     gate: Mutex<Gate>,
     turns: Mutex<Turns>,
@@ -66,6 +67,7 @@ impl Uplink {
         let now = Instant::now();
         let uplink = Self {
             limit_bps: AtomicU64::new(UNLIMITED),
+            sent: AtomicU64::new(0),
             usage: Usage::new(now),
             gate: Mutex::new(Gate::new(now)),
             turns: Mutex::new(Turns::new(now)),
@@ -129,6 +131,11 @@ impl Uplink {
         }
     }
 
+    /// Bytes sent so far.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// Counts bytes that left this node past the UDP socket (HTTP to other hosts): they
     /// are not held back, but what is sent over QUIC makes room for them.
     pub(crate) fn on_sent_elsewhere(&self, bytes: usize) {
@@ -141,6 +148,7 @@ impl Uplink {
     /// Counts bytes that the gate let through and the socket took.
     pub(crate) fn on_sent(&self, bytes: usize) {
         let now = Instant::now();
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
         self.usage.add(now, bytes as u64);
         if self.is_gated() {
             lock(&self.turns).on_sent(now, bytes as u64);

@@ -121,7 +121,8 @@ impl Stores {
         self.lock().remove(&id)
     }
 
-    fn all(&self) -> Vec<Arc<StreamStore>> {
+    /// Every store that is kept.
+    pub(crate) fn all(&self) -> Vec<Arc<StreamStore>> {
         self.lock().values().cloned().collect()
     }
 }

@@ -129,6 +129,7 @@ impl Sender<'_> {
                         continue;
                     }
                     self.write_with(stream, wire, &mut cursor).await?;
+                    self.route.store.note_forwarded();
                 }
                 Piece::Chunk { bytes, .. } => self.write_with(stream, bytes, &mut cursor).await?,
                 Piece::End { wire } => {

@@ -13,6 +13,7 @@ mod ingest;
 mod linger;
 mod list;
 mod live;
+mod metrics;
 mod pages;
 mod problem;
 mod routes;

@@ -15,7 +15,7 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use super::api::{events, node, ping, streams, tickets};
 use super::guard::Access;
 use super::problem::Failure;
-use super::{App, ingest, live, pages};
+use super::{App, ingest, live, metrics, pages};
 
 /// All routes.
 pub(super) fn router(app: &Arc<App>) -> Router {
@@ -23,6 +23,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .nest("/api/v1", api())
         .route("/health", get(pages::health))
         .route("/ready", get(pages::ready))
+        .route("/metrics", get(metrics::metrics))
         .route("/watch/{slug}", get(pages::watch))
         .route("/assets/{name}", get(pages::asset))
         .route("/ingest/{key}", post(ingest::take).put(ingest::take))

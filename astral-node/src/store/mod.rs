@@ -33,6 +33,7 @@ mod ring;
 mod tests;
 
 use crate::lock::lock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -178,6 +179,10 @@ pub(crate) struct Stats {
     pub(crate) usual_gap: Duration,
     /// Bytes held now, bookkeeping included.
     pub(crate) held: usize,
+    /// Frames written to children.
+    pub(crate) forwarded: u64,
+    /// Times that bytes did not verify.
+    pub(crate) refused: u64,
 }
 
 /// All that is held of one stream; shared by its writers and readers.
@@ -189,6 +194,8 @@ pub(crate) struct StreamStore {
     opened: watch::Sender<u64>,
     /// Bumped when anything happens that a [`LiveReader`] waits for.
     progress: watch::Sender<()>,
+    forwarded: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl StreamStore {
@@ -200,6 +207,8 @@ impl StreamStore {
             ring: Mutex::new(Ring::new(Instant::now())),
             opened: watch::Sender::new(0),
             progress: watch::Sender::new(()),
+            forwarded: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         })
     }
 
@@ -360,7 +369,21 @@ impl StreamStore {
 
     /// What was taken in so far, and at which rate.
     pub(crate) fn stats(&self) -> Stats {
-        lock(&self.ring).stats(Instant::now())
+        Stats {
+            forwarded: self.forwarded.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            ..lock(&self.ring).stats(Instant::now())
+        }
+    }
+
+    /// Counts a frame that was written to a child.
+    pub(crate) fn note_forwarded(&self) {
+        self.forwarded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that did not verify.
+    pub(crate) fn note_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Bumps when a group opens, or the catalog or the state changes.

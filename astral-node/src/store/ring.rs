@@ -667,6 +667,8 @@ impl Ring {
             last_chunk_at: self.gaps.last(),
             usual_gap: self.gaps.usual(),
             held: self.held + self.pending.held(),
+            forwarded: 0,
+            refused: 0,
         }
     }
 

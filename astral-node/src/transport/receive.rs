@@ -112,6 +112,7 @@ async fn open(
 }
 
 async fn blame(shared: &Shared, intake: &Intake, error: &ReceiveError) {
+    intake.store.note_refused();
     let peer = shared.conn.remote_address();
     warn!(conn = shared.id.0, %peer, %error, "media refused");
     let event = Event::BadMedia {

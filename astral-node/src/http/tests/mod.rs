@@ -4,6 +4,7 @@ mod abuse;
 mod encoder;
 mod events;
 mod media;
+mod metrics;
 mod routes;
 mod safety;
 
