@@ -22,12 +22,13 @@ pub fn init(config: &Config) {
     };
 }
 
-/// Our own crates by verbosity; what we build on only when all is asked for.
+/// Our own crates by verbosity; what we build on only when all is asked for. The MP4
+/// library warns of each box that it does not know, of which encoders write many.
 fn directives(verbosity: i8) -> &'static str {
     match verbosity {
-        ..0 => "warn",
-        0 => "warn,astral_node=info,astral_proto=info,astral_media=info",
-        1 => "warn,astral_node=debug,astral_proto=debug,astral_media=debug",
+        ..0 => "warn,mp4_atom=error",
+        0 => "warn,mp4_atom=error,astral_node=info,astral_proto=info,astral_media=info",
+        1 => "warn,mp4_atom=error,astral_node=debug,astral_proto=debug,astral_media=debug",
         2.. => "debug,astral_node=trace,astral_proto=trace,astral_media=trace",
     }
 }
