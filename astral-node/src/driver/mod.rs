@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::overlay::{ConnId, DialId, Event, Overlay, Progress, Time};
-use astral_proto::record::{Address, SignedStream};
+use astral_proto::record::{Address, Role, SignedStream};
 use astral_proto::wire::heartbeat::Supply;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -160,6 +160,7 @@ pub(crate) struct Driver {
     feeds: JoinSet<()>,
     changes: watch::Sender<u64>,
     left: watch::Sender<bool>,
+    role: watch::Sender<Role>,
 }
 
 /// What the rest of the node keeps of the driver.
@@ -167,6 +168,7 @@ pub(crate) struct Started {
     pub(crate) inbox: Inbox,
     pub(crate) changes: watch::Receiver<u64>,
     pub(crate) left: watch::Receiver<bool>,
+    pub(crate) role: watch::Receiver<Role>,
 }
 
 impl Driver {
@@ -182,10 +184,12 @@ impl Driver {
         let inbox = Inbox { sender };
         let changes = watch::Sender::new(0);
         let left = watch::Sender::new(false);
+        let role = watch::Sender::new(Role::Node);
         let started = Started {
             inbox: inbox.clone(),
             changes: changes.subscribe(),
             left: left.subscribe(),
+            role: role.subscribe(),
         };
         let driver = Self {
             overlay: make(Time(0)),
@@ -204,6 +208,7 @@ impl Driver {
             feeds: JoinSet::new(),
             changes,
             left,
+            role,
         };
         (driver, started)
     }
