@@ -76,9 +76,9 @@ const CASES: &[Case] = &[
     Case {
         key: "supernode",
         flag: "always",
-        env: "never",
-        file: "'auto'",
-        shown: ["Auto", "Never", "Always"],
+        env: "auto",
+        file: "'never'",
+        shown: ["Never", "Auto", "Always"],
     },
     Case {
         key: "advertise",
