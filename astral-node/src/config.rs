@@ -49,6 +49,11 @@ pub struct Config {
     pub upstream_limit: UpstreamLimit,
     /// Nodes to bootstrap from.
     pub peers: Vec<PeerAddress>,
+    /// Instances of astral-web to bootstrap from and to list streams at, each without a
+    /// final slash.
+    pub web: Vec<String>,
+    /// Whether this node becomes a supernode; default: while there is none.
+    pub supernode: Supernode,
     /// `host:port` to tell others, besides what they see.
     pub advertise: Vec<String>,
     /// Web origins that may call the local API and play.
@@ -77,6 +82,18 @@ pub enum Congestion {
     Cubic,
     /// BBR version 1: keeps its rate under random loss; experimental in quinn.
     Bbr,
+}
+
+/// Whether a node becomes a supernode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supernode {
+    /// While there is none.
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
 }
 
 /// How log lines look.
@@ -193,6 +210,20 @@ struct Options {
     #[serde(deserialize_with = "texts")]
     peer: Option<Vec<PeerAddress>>,
 
+    /// An astral-web to bootstrap from and to list streams at, http://host:port; repeatable
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ASTRAL_NODE_WEB",
+        value_delimiter = ' '
+    )]
+    #[serde(deserialize_with = "texts")]
+    web: Option<Vec<Web>>,
+
+    /// Whether this node becomes a supernode: auto while there is none [default: auto]
+    #[arg(long, value_enum, env = "ASTRAL_NODE_SUPERNODE")]
+    supernode: Option<Supernode>,
+
     /// host:port to tell others, when they cannot see where this node is reached; repeatable
     #[arg(
         long,
@@ -293,6 +324,8 @@ impl Options {
             quic: self.quic.or(weaker.quic),
             rtmp: self.rtmp.or(weaker.rtmp),
             peer: self.peer.or(weaker.peer),
+            web: self.web.or(weaker.web),
+            supernode: self.supernode.or(weaker.supernode),
             advertise: self.advertise.or(weaker.advertise),
             allow_origin: self.allow_origin.or(weaker.allow_origin),
             public_http: self.public_http.or(weaker.public_http),
@@ -317,10 +350,18 @@ impl Options {
     }
 
     fn complete(self, data_dir: PathBuf) -> Config {
+        let verbosity = self.loudness().unwrap_or(0);
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let texts = |list: Option<Vec<String>>| list.unwrap_or_default();
+        let web = texts(self.web.map(|l| l.into_iter().map(|url| url.0).collect()));
+        let mut allow_origin = texts(
+            self.allow_origin
+                .map(|l| l.into_iter().map(|o| o.0).collect()),
+        );
+        // The pages of astral-web play from this node.
+        allow_origin.extend(web.iter().map(|url| origin_of(url)));
         Config {
-            verbosity: self.loudness().unwrap_or(0),
+            verbosity,
             data_dir,
             http: self.http.unwrap_or(local(PORT)),
             quic: self.quic,
@@ -330,10 +371,9 @@ impl Options {
             upstream_limit: self.upstream_limit.unwrap_or(UpstreamLimit::Learnt),
             peers: self.peer.unwrap_or_default(),
             advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
-            allow_origin: texts(
-                self.allow_origin
-                    .map(|l| l.into_iter().map(|o| o.0).collect()),
-            ),
+            allow_origin,
+            web,
+            supernode: self.supernode.unwrap_or(Supernode::Auto),
             public_http: self.public_http.map(|url| url.0),
             ready_file: self.ready_file,
             log_format: self.log_format.unwrap_or(LogFormat::Text),
@@ -431,6 +471,31 @@ impl FromStr for WebUrl {
             )),
         }
     }
+}
+
+/// Where astral-web is: a URL whose scheme this node speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Web(String);
+
+impl FromStr for Web {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err(format!(
+                "`{text}`: this version speaks http:// only; put a proxy in front for https"
+            ));
+        }
+        let WebUrl(url) = text.parse()?;
+        Ok(Self(url))
+    }
+}
+
+/// The origin of a URL, as browsers send it.
+fn origin_of(url: &str) -> String {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find('/').map_or(url.len(), |at| host + at);
+    url[..end].to_ascii_lowercase()
 }
 
 /// What follows `http://` or `https://`, if that is printable ASCII and not empty.

@@ -2,6 +2,7 @@
 //!
 //! See `ARCHITECTURE.md` beside this crate: planes, code map, invariants.
 
+mod bootstrap;
 mod config;
 mod driver;
 mod fanout;

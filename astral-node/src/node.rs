@@ -11,11 +11,13 @@ use astral_proto::link::PeerAddress;
 use astral_proto::overlay::{self, Event, Overlay, Target};
 use astral_proto::record::{Address, NodeRecord, Role, SignedNode};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, UpstreamLimit};
+use crate::bootstrap::Identity;
+use crate::config::{Config, Supernode, UpstreamLimit};
 use crate::driver::{Driver, Started, Stores, TrafficTable};
 use crate::handle::{Handle, Inner};
 use crate::ingest::Registry;
@@ -24,7 +26,7 @@ use crate::storage::Storage;
 use crate::transport::endpoint::HandshakeError;
 use crate::transport::{Admission, Gatekeeper};
 use crate::uplink::Uplink;
-use crate::{http, ingest, transport};
+use crate::{bootstrap, http, ingest, transport};
 
 /// Upload limit while none is given and none is learnt, in bit/s.
 pub(crate) const UPLOAD_START_BPS: u64 = 8_000_000;
@@ -64,6 +66,7 @@ pub struct Node {
     http: TcpListener,
     rtmp: Option<TcpListener>,
     ready_files: ReadyFiles,
+    identity: Identity,
 }
 
 impl Node {
@@ -97,6 +100,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let record = node_record(&config, &key, &storage, quic)?;
+        let identity = Identity::new(key, storage.clone(), record.value().clone());
         let overlay_config = overlay::Config {
             id,
             record,
@@ -140,6 +144,7 @@ impl Node {
             http,
             rtmp,
             ready_files,
+            identity,
         })
     }
 
@@ -171,7 +176,8 @@ impl Node {
         tasks.spawn(accept(self.endpoint.clone(), handle.clone()));
         handle.restore_streams()?;
         handle.bootstrap();
-        tasks.spawn(became_ready(handle.clone()));
+        let rounds = bootstrap::start(&handle, self.identity, self.started.role.clone());
+        tasks.spawn(became_ready(handle.clone(), rounds));
         if let Some(rtmp) = self.rtmp {
             tasks.spawn(ingest::rtmp::serve(
                 rtmp,
@@ -216,7 +222,8 @@ async fn leave(handle: &Handle, mut started: Started) {
     let _ = tokio::time::timeout(LEAVE_WITHIN, leaving).await;
 }
 
-async fn became_ready(handle: Handle) {
+async fn became_ready(handle: Handle, mut rounds: watch::Receiver<usize>) {
+    let webs = handle.config().web.len();
     let first_round = async {
         loop {
             let tried = handle
@@ -225,13 +232,22 @@ async fn became_ready(handle: Handle) {
                 .inspect(|overlay, _| overlay.has_bootstrapped())
                 .await;
             if tried != Some(false) {
-                return;
+                break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // An end of the tasks is an end of waiting too.
+        let _ = rounds.wait_for(|done| *done >= webs).await;
     };
     let _ = tokio::time::timeout(READY_WITHIN, first_round).await;
     handle.set_ready();
+    let mode = match handle.config().supernode {
+        Supernode::Auto => overlay::Mode::Auto,
+        Supernode::Always => overlay::Mode::Always,
+        Supernode::Never => overlay::Mode::Never,
+    };
+    let event = Event::Supernodes { mode };
+    handle.inner().inbox.event(event, String::new()).await;
 }
 
 /// Takes in connections: handshakes run apart, so that none holds up another.

@@ -67,6 +67,20 @@ const CASES: &[Case] = &[
         shown: ["a:1 a:11", "b:2 b:22", "c:3"],
     },
     Case {
+        key: "web",
+        flag: "http://c:3/",
+        env: "http://b http://b:2/x",
+        file: "['http://a']",
+        shown: ["http://a", "http://b http://b:2/x", "http://c:3"],
+    },
+    Case {
+        key: "supernode",
+        flag: "always",
+        env: "auto",
+        file: "'never'",
+        shown: ["Never", "Auto", "Always"],
+    },
+    Case {
         key: "advertise",
         flag: "c:3",
         env: "b:2 b:22",
@@ -160,6 +174,8 @@ fn value(config: &Config, key: &str) -> String {
             let peers: Vec<_> = config.peers.iter().map(ToString::to_string).collect();
             peers.join(" ")
         }
+        "web" => config.web.join(" "),
+        "supernode" => format!("{:?}", config.supernode),
         "advertise" => config.advertise.join(" "),
         "allow-origin" => config.allow_origin.join(" "),
         "public-http" => format!("{:?}", config.public_http),
@@ -334,4 +350,13 @@ fn configuration_for_tests_takes_no_fixed_port() {
     assert_eq!(config.quic.unwrap().port(), 0);
     assert_eq!(config.rtmp.unwrap().port(), 0);
     assert_eq!(config.data_dir, Path::new("/d"));
+}
+
+#[test]
+fn pages_of_astral_web_may_play_from_the_node_and_https_is_refused_in_words() {
+    let arguments = ["--web", "http://Live.Example:90/path/"].map(str::to_owned);
+    let config = config(&arguments).unwrap();
+    assert_eq!(config.allow_origin, ["http://live.example:90"]);
+    let error = "https://live.example".parse::<Web>().unwrap_err();
+    assert!(error.contains("http:// only"), "{error}");
 }
