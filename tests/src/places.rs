@@ -44,6 +44,11 @@ pub fn astral_node() -> PathBuf {
     binary("astral-node", "ASTRAL_TESTS_NODE")
 }
 
+/// `astral-web`.
+pub fn astral_web() -> PathBuf {
+    binary("astral-web", "ASTRAL_TESTS_WEB")
+}
+
 /// `astral`.
 pub fn astral() -> PathBuf {
     binary("astral", "ASTRAL_TESTS_CLI")
