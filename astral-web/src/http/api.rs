@@ -20,13 +20,12 @@ use data_encoding::HEXLOWER;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
-use uuid::Uuid;
 
-use super::Caller;
 use super::body::{self, query};
 use super::problem::Failure;
 use super::show::{self, Shelf};
-use crate::catalog::{Found, Kind, LEASE_MS, Row, Taken};
+use super::{Caller, pages};
+use crate::catalog::{Found, Kind, LEASE_MS, Place, Row, Taken};
 use crate::state::{State, WINDOW, now_ms};
 
 /// Streams in a bootstrap answer.
@@ -47,7 +46,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/streams", get(streams).post(submit_stream))
         .route("/streams/{slug}", get(stream))
         .route("/ping", get(pong).post(ping));
-    Router::new()
+    pages::router()
         .route("/health", get(async || "ok\n"))
         // The directory is read before the listener opens.
         .route("/ready", get(async || "ready\n"))
@@ -108,7 +107,7 @@ struct Paging {
 }
 
 impl Paging {
-    fn of(uri: &Uri) -> Result<(Self, usize, Option<(String, Uuid)>), Failure> {
+    fn of(uri: &Uri) -> Result<(Self, usize, Option<Place>), Failure> {
         let paging: Self = query(uri)?;
         let limit = paging.limit.unwrap_or(LIMIT_DEFAULT);
         if limit == 0 || limit > LIMIT_MAX {
