@@ -50,8 +50,23 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/health", get(async || "ok\n"))
         // The directory is read before the listener opens.
         .route("/ready", get(async || "ready\n"))
+        .route("/metrics", get(metrics))
         .nest("/api/v1", api)
         .with_state(state)
+}
+
+/// Gauges in Prometheus' text format, version 0.0.4.
+async fn metrics(Shared(state): Web) -> Response {
+    let (catalog, now) = (state.catalog(), now_ms());
+    let nodes = catalog.nodes.live_after(None, now).count();
+    let streams = catalog.streams.live_after(None, now).count();
+    let text = format!(
+        "# HELP astral_web_nodes Live node records.\n# TYPE astral_web_nodes gauge\n\
+         astral_web_nodes {nodes}\n\
+         # HELP astral_web_streams Live stream records, unlisted ones too.\n\
+         # TYPE astral_web_streams gauge\nastral_web_streams {streams}\n"
+    );
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 async fn bootstrap(
