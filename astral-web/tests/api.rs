@@ -54,6 +54,8 @@ async fn node_is_listed_renewed_and_withdrawn_and_no_old_record_brings_it_back()
     let server = Server::start();
     let first = submission(node(1, 1, "127.0.0.1:9000", None).wire());
     assert_eq!(server.post("/api/v1/nodes", &first).await.status, 201);
+    let metrics = server.ask("GET", "/metrics", &[], vec![]).await;
+    assert!(metrics.text().contains("\nastral_web_nodes 1\n"));
     let listed = server.get("/api/v1/nodes").await;
     assert_eq!(listed["items"][0]["addresses"], json!(["127.0.0.1:9000"]));
     let second = submission(node(1, 2, "127.0.0.1:9000", None).wire());

@@ -61,3 +61,25 @@ fn second_one_on_the_same_directory_says_so() {
     let words = String::from_utf8(output.stderr).unwrap();
     assert!(words.contains("another astral-web is using it"), "{words}");
 }
+
+#[test]
+fn directory_of_a_newer_version_is_left_as_it_is_with_clear_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("directory.redb");
+    let database = redb::Database::create(&path).unwrap();
+    let begun = database.begin_write().unwrap();
+    let meta = redb::TableDefinition::<&str, u64>::new("meta");
+    begun
+        .open_table(meta)
+        .unwrap()
+        .insert("version", 2)
+        .unwrap();
+    begun.commit().unwrap();
+    drop(database);
+    let before = std::fs::read(&path).unwrap();
+    let output = command(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("newer astral-web (layout 2)"), "{words}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}

@@ -17,7 +17,7 @@ use astral_proto::record::{
 use astral_proto::slug::{full_slug, slug_of};
 use uuid::Uuid;
 
-pub(crate) use table::{Kind, LEASE_MS, Row, Table, Taken, prefix};
+pub(crate) use table::{Kind, LEASE_MS, Place, Row, Table, Taken, prefix};
 
 /// Why a record is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +123,7 @@ impl Catalog {
     pub(crate) fn nodes_for(
         &self,
         local: bool,
-        after: Option<(String, Uuid)>,
+        after: Option<Place>,
         now: u64,
     ) -> impl Iterator<Item = &Row<NodeRecord>> {
         self.nodes.live_after(after, now).filter(move |row| {
@@ -140,7 +140,7 @@ impl Catalog {
     /// Listed streams.
     pub(crate) fn streams(
         &self,
-        after: Option<(String, Uuid)>,
+        after: Option<Place>,
         now: u64,
     ) -> impl Iterator<Item = &Row<StreamRecord>> {
         let rows = self.streams.live_after(after, now);

@@ -54,6 +54,9 @@ pub(crate) fn prefix(ip: IpAddr) -> Prefix {
     Some(bytes)
 }
 
+/// A row's place in the order of a list: its name, then its id.
+pub(crate) type Place = (String, Uuid);
+
 /// A record and what is known of it here. Times are Unix milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Row<T> {
@@ -84,7 +87,7 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     rows: BTreeMap<Uuid, Row<T>>,
-    by_name: BTreeSet<(String, Uuid)>,
+    by_name: BTreeSet<Place>,
     by_expiry: BTreeSet<(u64, Uuid)>,
     by_prefix: BTreeSet<(Prefix, Uuid)>,
 }
@@ -108,7 +111,7 @@ impl<T: Kind> Table<T> {
     /// Live rows by name, then id, from behind `after`.
     pub(crate) fn live_after(
         &self,
-        after: Option<(String, Uuid)>,
+        after: Option<Place>,
         now: u64,
     ) -> impl Iterator<Item = &Row<T>> {
         use std::ops::Bound::{Excluded, Unbounded};

@@ -20,13 +20,12 @@ use data_encoding::HEXLOWER;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
-use uuid::Uuid;
 
-use super::Caller;
 use super::body::{self, query};
 use super::problem::Failure;
 use super::show::{self, Shelf};
-use crate::catalog::{Found, Kind, LEASE_MS, Row, Taken};
+use super::{Caller, pages};
+use crate::catalog::{Found, Kind, LEASE_MS, Place, Row, Taken};
 use crate::state::{State, WINDOW, now_ms};
 
 /// Streams in a bootstrap answer.
@@ -47,12 +46,27 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/streams", get(streams).post(submit_stream))
         .route("/streams/{slug}", get(stream))
         .route("/ping", get(pong).post(ping));
-    Router::new()
+    pages::router()
         .route("/health", get(async || "ok\n"))
         // The directory is read before the listener opens.
         .route("/ready", get(async || "ready\n"))
+        .route("/metrics", get(metrics))
         .nest("/api/v1", api)
         .with_state(state)
+}
+
+/// Gauges in Prometheus' text format, version 0.0.4.
+async fn metrics(Shared(state): Web) -> Response {
+    let (catalog, now) = (state.catalog(), now_ms());
+    let nodes = catalog.nodes.live_after(None, now).count();
+    let streams = catalog.streams.live_after(None, now).count();
+    let text = format!(
+        "# HELP astral_web_nodes Live node records.\n# TYPE astral_web_nodes gauge\n\
+         astral_web_nodes {nodes}\n\
+         # HELP astral_web_streams Live stream records, unlisted ones too.\n\
+         # TYPE astral_web_streams gauge\nastral_web_streams {streams}\n"
+    );
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 async fn bootstrap(
@@ -108,7 +122,7 @@ struct Paging {
 }
 
 impl Paging {
-    fn of(uri: &Uri) -> Result<(Self, usize, Option<(String, Uuid)>), Failure> {
+    fn of(uri: &Uri) -> Result<(Self, usize, Option<Place>), Failure> {
         let paging: Self = query(uri)?;
         let limit = paging.limit.unwrap_or(LIMIT_DEFAULT);
         if limit == 0 || limit > LIMIT_MAX {

@@ -6,9 +6,8 @@ use astral_proto::api::PING_BYTES_MAX;
 use astral_proto::api::web::Submission;
 use axum::body::Body;
 use axum::extract::Query;
-use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode, Uri};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -20,6 +19,8 @@ use super::problem::Failure;
 const SUBMISSION_BYTES_MAX: usize = 16 * 1024;
 /// Longest that a submission may take to come.
 const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most that is read of a body beyond its limit.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Longest that a bandwidth check may take to come.
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -35,16 +36,18 @@ pub(super) async fn record(request: Request<Body>) -> Result<Vec<u8>, Failure> {
         let detail = "this route takes content-type: application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let body = Limited::new(request.into_body(), SUBMISSION_BYTES_MAX).collect();
+    let mut bytes = Vec::new();
+    let body = read(request.into_body(), SUBMISSION_BYTES_MAX, |data| {
+        bytes.extend_from_slice(data);
+    });
     let late = || Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come");
-    let body = timeout(SUBMISSION_TIMEOUT, body)
+    timeout(SUBMISSION_TIMEOUT, body)
         .await
-        .map_err(|_| late())?;
-    let body = body.map_err(|error| too_large(&*error, SUBMISSION_BYTES_MAX))?;
-    parse(&body.to_bytes())
+        .map_err(|_| late())??;
+    parse(&bytes)
 }
 
-fn parse(body: &Bytes) -> Result<Vec<u8>, Failure> {
+fn parse(body: &[u8]) -> Result<Vec<u8>, Failure> {
     let malformed = |detail: String| Failure::new(StatusCode::BAD_REQUEST, detail);
     // What is wrong with the form comes before what is wrong with the content.
     serde_json::from_slice::<IgnoredAny>(body)
@@ -61,26 +64,39 @@ fn parse(body: &Bytes) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// 413, 408.
 pub(super) async fn count(body: Body) -> Result<u64, Failure> {
-    let mut body = Limited::new(body, PING_BYTES_MAX);
-    let counting = async {
-        let mut bytes = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| too_large(&*error, PING_BYTES_MAX))?;
-            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-        }
-        Ok(bytes)
-    };
+    let counting = read(body, PING_BYTES_MAX, |_| ());
     let late = || Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come");
     timeout(PING_TIMEOUT, counting).await.map_err(|_| late())?
 }
 
-fn too_large(error: &(dyn std::error::Error + Send + Sync + 'static), most: usize) -> Failure {
-    if error.is::<LengthLimitError>() {
-        let detail = format!("a body has at most {most} bytes here");
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    } else {
-        Failure::new(StatusCode::BAD_REQUEST, error.to_string())
+/// Reads a body to its end, gives its pieces to `take` while they are within `most`
+/// bytes, and tells its length.
+///
+/// What is over is read for a while, too: a client that still writes when the connection
+/// closes would see that instead of the answer.
+///
+/// # Errors
+/// 413; 400 if it breaks off.
+async fn read(mut body: Body, most: usize, mut take: impl FnMut(&[u8])) -> Result<u64, Failure> {
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+        let Some(data) = frame.data_ref() else {
+            continue;
+        };
+        bytes += data.len();
+        if bytes <= most {
+            take(data);
+        } else if bytes > most.saturating_add(LINGER_BYTES_MAX) {
+            break;
+        }
     }
+    if bytes > most {
+        let detail = format!("a body has at most {most} bytes here");
+        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+    }
+    Ok(bytes as u64)
 }
 
 /// The query of a request.

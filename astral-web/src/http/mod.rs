@@ -2,6 +2,7 @@
 
 mod api;
 mod body;
+mod pages;
 mod problem;
 mod show;
 

@@ -46,6 +46,13 @@ impl Failure {
         failure
     }
 
+    /// Status, detail and candidates, for a page.
+    pub(super) fn into_parts(self) -> (StatusCode, String, Vec<String>) {
+        let status = StatusCode::from_u16(self.problem.status)
+            .expect("a failure is made from a status code");
+        (status, self.problem.detail, self.problem.candidates)
+    }
+
     /// The same with the seconds after which to try again.
     pub(super) fn after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
