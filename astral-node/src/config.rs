@@ -19,7 +19,7 @@ use astral_proto::limits::NAME_CHARS_MAX;
 use astral_proto::link::PeerAddress;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use rate::{RateError, UpstreamLimit};
 
@@ -27,6 +27,8 @@ pub use rate::{RateError, UpstreamLimit};
 pub(crate) const PORT: u16 = 8000;
 /// Port of RTMP unless another is given: the one that encoders assume.
 const RTMP_PORT: u16 = 1935;
+/// Most astral-webs: each is asked for ever, and a handful outlives any of them.
+pub(crate) const WEBS_MAX: usize = 8;
 /// Longest settings file, in bytes.
 const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -47,11 +49,20 @@ pub struct Config {
     pub uuid: Option<NodeId>,
     /// Most upload to spend; default [`UpstreamLimit::Learnt`].
     pub upstream_limit: UpstreamLimit,
+    /// astral-webs to bootstrap from: http(s) URLs without a final slash; at most
+    /// 8.
+    pub web: Vec<String>,
+    /// Certificates (PEM) of the authority that vouches for https astral-webs, besides
+    /// those of the operating system; default none.
+    pub web_ca: Option<PathBuf>,
     /// Nodes to bootstrap from.
     pub peers: Vec<PeerAddress>,
+    /// Whether this node may be a supernode; default [`SupernodeMode::Auto`].
+    pub supernode: SupernodeMode,
     /// `host:port` to tell others, besides what they see.
     pub advertise: Vec<String>,
-    /// Web origins that may call the local API and play.
+    /// Web origins that may call the local API and play, besides those of `web`
+    /// ([`Config::origins`] has both).
     pub allow_origin: Vec<String>,
     /// Where strangers' browsers may play streams from this node, without a final slash.
     pub public_http: Option<String>,
@@ -67,6 +78,20 @@ pub struct Config {
     pub require_token: bool,
     /// Name of this node for people; default none.
     pub name: Option<String>,
+    /// Whether to detach from the terminal; default no.
+    pub daemonize: bool,
+}
+
+/// Whether a node may be a supernode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SupernodeMode {
+    /// When the network needs one and this node can be reached.
+    Auto,
+    /// From the start, and for as long as it runs.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// Congestion controller of QUIC.
@@ -111,6 +136,26 @@ impl Config {
             ..Options::default().complete(dir.into())
         }
     }
+
+    /// Every web origin that may call the local API and play: those that were allowed,
+    /// and those of the astral-webs.
+    pub fn origins(&self) -> Vec<String> {
+        let mut origins = self.allow_origin.clone();
+        for origin in self.web.iter().filter_map(|url| origin_of(url)) {
+            if !origins.contains(&origin) {
+                origins.push(origin);
+            }
+        }
+        origins
+    }
+}
+
+/// Scheme, host and port of an http(s) URL, in lower case as browsers send it.
+fn origin_of(url: &str) -> Option<String> {
+    let host = web_host(url)?;
+    let path_at = host.find('/').unwrap_or(host.len());
+    let end = url.len() - host.len() + path_at;
+    Some(url[..end].to_ascii_lowercase())
 }
 
 /// Command line of `astral-node`.
@@ -141,6 +186,9 @@ impl Args {
             Some(dir) => dir,
             None => default_data_dir(|name| std::env::var_os(name))?,
         };
+        if options.web.as_ref().is_some_and(|l| l.len() > WEBS_MAX) {
+            bail!("at most {WEBS_MAX} astral-webs can be given (--web)");
+        }
         Ok(options.complete(data_dir))
     }
 }
@@ -183,6 +231,20 @@ struct Options {
     #[arg(long, value_name = "ADDR|off", env = "ASTRAL_NODE_RTMP")]
     rtmp: Option<Rtmp>,
 
+    /// astral-web to bootstrap from, like https://live.example.org; repeatable, at most 8
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ASTRAL_NODE_WEB",
+        value_delimiter = ' '
+    )]
+    #[serde(deserialize_with = "texts")]
+    web: Option<Vec<WebUrl>>,
+
+    /// Certificates (PEM) of the authority to trust for https astral-webs too: for development
+    #[arg(long, value_name = "FILE", env = "ASTRAL_NODE_WEB_CA")]
+    web_ca: Option<PathBuf>,
+
     /// A node to bootstrap from: host:port, UUID@host:port or a share link; repeatable
     #[arg(
         long,
@@ -192,6 +254,11 @@ struct Options {
     )]
     #[serde(deserialize_with = "texts")]
     peer: Option<Vec<PeerAddress>>,
+
+    /// Whether this node may register others and fetch streams for them: auto is when the network
+    /// needs it and the node can be reached [default: auto]
+    #[arg(long, value_enum, env = "ASTRAL_NODE_SUPERNODE")]
+    supernode: Option<SupernodeMode>,
 
     /// host:port to tell others, when they cannot see where this node is reached; repeatable
     #[arg(
@@ -204,7 +271,8 @@ struct Options {
     advertise: Option<Vec<HostPort>>,
 
     #[arg(
-        help = "Web origin (https://example.org) that may call the local API and play; repeatable",
+        help = "Web origin (https://example.org) that may call the local API and play; repeatable, \
+                those of --web are included",
         long,
         value_name = "ORIGIN",
         env = "ASTRAL_NODE_ALLOW_ORIGIN",
@@ -258,6 +326,20 @@ struct Options {
     #[arg(short, long, action = ArgAction::Count, env = "ASTRAL_NODE_VERBOSE")]
     verbose: u8,
 
+    /// Detach from the terminal once everything listens, and log to <data-dir>/astral-node.log
+    /// [default: false]
+    #[arg(
+        short = 'D',
+        long,
+        value_name = "BOOL",
+        env = "ASTRAL_NODE_DAEMONIZE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    daemonize: Option<bool>,
+
     /// Log only warnings and errors [default: false]
     #[arg(
         short,
@@ -292,7 +374,10 @@ impl Options {
             http: self.http.or(weaker.http),
             quic: self.quic.or(weaker.quic),
             rtmp: self.rtmp.or(weaker.rtmp),
+            web: self.web.or(weaker.web),
+            web_ca: self.web_ca.or(weaker.web_ca),
             peer: self.peer.or(weaker.peer),
+            supernode: self.supernode.or(weaker.supernode),
             advertise: self.advertise.or(weaker.advertise),
             allow_origin: self.allow_origin.or(weaker.allow_origin),
             public_http: self.public_http.or(weaker.public_http),
@@ -302,6 +387,7 @@ impl Options {
             congestion: self.congestion.or(weaker.congestion),
             require_token: self.require_token.or(weaker.require_token),
             log_format: self.log_format.or(weaker.log_format),
+            daemonize: self.daemonize.or(weaker.daemonize),
             // One setting in two words: `-v` must win over `quiet = true` of a file.
             verbose: if louder { self.verbose } else { weaker.verbose },
             quiet: if louder { self.quiet } else { weaker.quiet },
@@ -328,7 +414,10 @@ impl Options {
             rtmp: self.rtmp.unwrap_or(Rtmp(Some(local(RTMP_PORT)))).0,
             uuid: self.uuid,
             upstream_limit: self.upstream_limit.unwrap_or(UpstreamLimit::Learnt),
+            web: texts(self.web.map(|l| l.into_iter().map(|url| url.0).collect())),
+            web_ca: self.web_ca,
             peers: self.peer.unwrap_or_default(),
+            supernode: self.supernode.unwrap_or(SupernodeMode::Auto),
             advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
             allow_origin: texts(
                 self.allow_origin
@@ -340,6 +429,7 @@ impl Options {
             congestion: self.congestion.unwrap_or(Congestion::Cubic),
             require_token: self.require_token.unwrap_or(false),
             name: self.name.map(|name| name.0),
+            daemonize: self.daemonize.unwrap_or(false),
         }
     }
 }

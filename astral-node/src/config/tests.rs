@@ -60,6 +60,34 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        key: "web",
+        flag: "http://c:3/",
+        env: "https://b http://b:2",
+        file: "['https://a/astral/']",
+        shown: ["https://a/astral", "https://b http://b:2", "http://c:3"],
+    },
+    Case {
+        key: "web-ca",
+        flag: "/c",
+        env: "/b",
+        file: "'/a'",
+        shown: ["Some(\"/a\")", "Some(\"/b\")", "Some(\"/c\")"],
+    },
+    Case {
+        key: "supernode",
+        flag: "auto",
+        env: "never",
+        file: "'always'",
+        shown: ["Always", "Never", "Auto"],
+    },
+    Case {
+        key: "daemonize",
+        flag: "true",
+        env: "no",
+        file: "true",
+        shown: ["true", "false", "true"],
+    },
+    Case {
         key: "peer",
         flag: "c:3",
         env: "b:2 b:22",
@@ -160,6 +188,10 @@ fn value(config: &Config, key: &str) -> String {
             let peers: Vec<_> = config.peers.iter().map(ToString::to_string).collect();
             peers.join(" ")
         }
+        "web" => config.web.join(" "),
+        "web-ca" => format!("{:?}", config.web_ca),
+        "supernode" => format!("{:?}", config.supernode),
+        "daemonize" => config.daemonize.to_string(),
         "advertise" => config.advertise.join(" "),
         "allow-origin" => config.allow_origin.join(" "),
         "public-http" => format!("{:?}", config.public_http),
@@ -256,6 +288,8 @@ fn every_flag_has_a_case_an_environment_variable_and_help() {
 fn unknown_key_or_wrong_value_in_the_file_says_where() {
     for (text, expected) in [
         ("upstream_limit = 1", "unknown field `upstream_limit`"),
+        ("\n\nsupernod = 'auto'", "line 3"),
+        ("supernode = 'maybe'", "unknown variant `maybe`"),
         ("settings = 'x'", "unknown field `settings`"),
         ("\nhttp = 'here'", "line 2"),
         ("peer = ['nowhere']", "`nowhere` is not host:port"),
@@ -325,6 +359,20 @@ fn data_folder_follows_xdg_and_ignores_what_is_empty_or_relative() {
     assert_eq!(dir(Some(""), Some("/h")).unwrap(), home);
     assert_eq!(dir(Some("s"), Some("/h")).unwrap(), home);
     assert!(dir(None, None).is_err());
+}
+
+#[test]
+fn origins_of_the_astral_webs_are_allowed_too() {
+    let arguments = "--data-dir=/d --web=https://Live.example:8443/astral/ --web=http://[::1]:8080 \
+                     --allow-origin=https://a";
+    let arguments: Vec<_> = arguments.split_whitespace().map(str::to_owned).collect();
+    let origins = config(&arguments).unwrap().origins();
+    let expected = [
+        "https://a",
+        "https://live.example:8443",
+        "http://[::1]:8080",
+    ];
+    assert_eq!(origins, expected);
 }
 
 #[test]

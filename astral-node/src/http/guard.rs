@@ -114,7 +114,7 @@ impl Guard {
             },
             public_origin,
             allowed: config
-                .allow_origin
+                .origins()
                 .iter()
                 .filter_map(|o| host::origin(o))
                 .collect(),
