@@ -6,21 +6,26 @@
 //! as arrays). A flag wins over the environment, that over the file, and that over
 //! the default. So options hold no default of their own: it would hide the file.
 
+mod live;
 mod rate;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
+use astral_proto::api::Source;
 use astral_proto::ids::NodeId;
 use astral_proto::limits::NAME_CHARS_MAX;
 use astral_proto::link::PeerAddress;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+pub(crate) use live::{ChangeError, LiveSettings};
 pub use rate::{RateError, UpstreamLimit};
 
 /// Port of the HTTP API and of QUIC unless another is given.
@@ -80,6 +85,8 @@ pub struct Config {
     pub name: Option<String>,
     /// Whether to detach from the terminal; default no.
     pub daemonize: bool,
+    /// Where options come from, by their key in snake_case; the default where one is absent.
+    pub sources: BTreeMap<&'static str, Source>,
 }
 
 /// Whether a node may be a supernode.
@@ -122,7 +129,32 @@ impl Config {
     /// The settings file cannot be read or has an unknown key or a wrong value, or
     /// there is no data folder to be found.
     pub fn load() -> anyhow::Result<Self> {
-        Args::parse().into_config()
+        Self::from_matches(&Args::command().get_matches())
+    }
+
+    fn from_matches(matches: &ArgMatches) -> anyhow::Result<Self> {
+        let mut config = Args::from_arg_matches(matches)?.into_config()?;
+        for id in Args::command()
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str())
+        {
+            let source = match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => Source::Flag,
+                Some(ValueSource::EnvVariable) => Source::Environment,
+                Some(_) | None => continue,
+            };
+            config.sources.extend(key_of(id).map(|key| (key, source)));
+        }
+        Ok(config)
+    }
+
+    /// The layer that decided an option.
+    fn source(&self, key: &str) -> Source {
+        let of = |key: &str| self.sources.get(key).copied().unwrap_or(Source::Default);
+        match key {
+            "verbosity" => of("verbose").max(of("quiet")).max(of(key)),
+            key => of(key),
+        }
     }
 
     /// For tests: everything in `dir`, on free ports of 127.0.0.1.
@@ -177,9 +209,9 @@ struct Args {
 
 impl Args {
     fn into_config(self) -> anyhow::Result<Config> {
-        let file = match &self.settings {
+        let (file, keys) = match &self.settings {
             Some(path) => Options::read(path)?,
-            None => Options::default(),
+            None => Default::default(),
         };
         let options = self.options.or(file);
         let data_dir = match options.data_dir.clone() {
@@ -189,8 +221,17 @@ impl Args {
         if options.web.as_ref().is_some_and(|l| l.len() > WEBS_MAX) {
             bail!("at most {WEBS_MAX} astral-webs can be given (--web)");
         }
-        Ok(options.complete(data_dir))
+        let mut config = options.complete(data_dir);
+        config.sources = keys.into_iter().map(|key| (key, Source::File)).collect();
+        Ok(config)
     }
+}
+
+/// The key in snake_case of an option in any spelling that clap or the file has for it.
+fn key_of(id: &str) -> Option<&'static str> {
+    live::keys()
+        .chain(["verbose", "quiet"])
+        .find(|key| *key == id)
 }
 
 /// One layer of options: the command line with the environment, or a file.
@@ -355,14 +396,20 @@ struct Options {
 }
 
 impl Options {
-    fn read(path: &Path) -> anyhow::Result<Self> {
+    /// The options of a file, and which of them it gives.
+    fn read(path: &Path) -> anyhow::Result<(Self, Vec<&'static str>)> {
         let wrong = || format!("settings file {}", path.display());
         let length = std::fs::metadata(path).with_context(wrong)?.len();
         if length > SETTINGS_BYTES_MAX {
             bail!("{} is larger than 1 MiB", wrong());
         }
         let text = std::fs::read_to_string(path).with_context(wrong)?;
-        toml::from_str(&text).with_context(wrong)
+        let options = toml::from_str(&text).with_context(wrong)?;
+        let table: toml::Table = toml::from_str(&text).with_context(wrong)?;
+        let keys = table
+            .keys()
+            .filter_map(|key| key_of(&key.replace('-', "_")));
+        Ok((options, keys.collect()))
     }
 
     /// These options, and where they say nothing, those of a weaker layer.
@@ -430,6 +477,7 @@ impl Options {
             require_token: self.require_token.unwrap_or(false),
             name: self.name.map(|name| name.0),
             daemonize: self.daemonize.unwrap_or(false),
+            sources: BTreeMap::new(),
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, UpstreamLimit};
+use crate::config::{Config, LiveSettings, UpstreamLimit};
 use crate::driver::{Driver, Started, Stores, TrafficTable};
 use crate::handle::{Handle, Inner};
 use crate::ingest::Registry;
@@ -24,7 +24,7 @@ use crate::storage::Storage;
 use crate::transport::endpoint::HandshakeError;
 use crate::transport::{Admission, Gatekeeper};
 use crate::uplink::Uplink;
-use crate::{http, ingest, transport};
+use crate::{http, ingest, logging, transport};
 
 /// Upload limit while none is given and none is learnt, in bit/s.
 pub(crate) const UPLOAD_START_BPS: u64 = 8_000_000;
@@ -73,6 +73,9 @@ impl Node {
     /// What is in the way: the data folder, an address that is taken.
     pub async fn load(config: Config) -> anyhow::Result<Self> {
         let storage = Storage::open(&config.data_dir)?;
+        let settings = LiveSettings::new(config, storage.settings()?);
+        let config = settings.now();
+        logging::set_verbosity(config.verbosity);
         let key = storage.node_key()?;
         let id = config.uuid.unwrap_or_else(|| NodeId::of(&key.public()));
         let limit = limit_of(config.upstream_limit);
@@ -117,7 +120,8 @@ impl Node {
             ready: ready.clone(),
             guard: token()?,
             addresses,
-            config,
+            key,
+            settings,
             storage,
             registry,
             uplink,
@@ -277,7 +281,7 @@ pub(crate) struct Addresses {
     pub(crate) rtmp: Option<SocketAddr>,
 }
 
-fn limit_of(limit: UpstreamLimit) -> Option<u64> {
+pub(crate) fn limit_of(limit: UpstreamLimit) -> Option<u64> {
     match limit {
         UpstreamLimit::Bps(bps) => Some(bps),
         UpstreamLimit::Unlimited => None,
@@ -301,7 +305,7 @@ async fn bind_rtmp(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     }
 }
 
-fn node_record(
+pub(crate) fn node_record(
     config: &Config,
     key: &SecretKey,
     storage: &Storage,

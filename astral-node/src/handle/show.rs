@@ -53,7 +53,7 @@ fn texts(addresses: &[Address]) -> Vec<String> {
 impl Handle {
     /// This node.
     pub async fn node(&self) -> api::Node {
-        let inner = &self.inner;
+        let (inner, config) = (&self.inner, self.config());
         let children = inner
             .inbox
             .inspect(|overlay, _| overlay.children())
@@ -61,12 +61,8 @@ impl Handle {
             .unwrap_or(0);
         api::Node {
             uuid: inner.id,
-            name: inner
-                .config
-                .name
-                .clone()
-                .unwrap_or_else(|| inner.id.short()),
-            addresses: texts(&own_addresses(&inner.config, inner.addresses.quic)),
+            name: config.name.clone().unwrap_or_else(|| inner.id.short()),
+            addresses: texts(&own_addresses(&config, inner.addresses.quic)),
             role: api::Role::Node,
             primary_supernode: None,
             is_self: true,
@@ -77,6 +73,7 @@ impl Handle {
             version: inner.ready.version.clone(),
             last_seen: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             connected: true,
+            warnings: inner.storage.warnings(),
         }
     }
 
@@ -145,7 +142,7 @@ impl Handle {
         // Whoever follows the link asks the publisher, and this node if it has the stream.
         let mut at = at.to_vec();
         if view.own || receiving {
-            at.extend(own_addresses(&self.inner.config, self.inner.addresses.quic));
+            at.extend(own_addresses(&self.config(), self.inner.addresses.quic));
             at.truncate(astral_proto::limits::ADDRESSES_MAX);
         }
         let latency = intake.map_or(Duration::ZERO, |intake| intake.delay);
@@ -311,6 +308,7 @@ fn other_node(now: Time, peer: PeerView) -> api::Node {
         version: peer.software.unwrap_or_default(),
         last_seen: rfc3339(now, peer.seen),
         connected: peer.rtt.is_some(),
+        warnings: Vec::new(),
     }
 }
 

@@ -101,6 +101,16 @@ impl Overlay {
         self.id
     }
 
+    /// The upload limit in bit/s; `None`: unlimited.
+    pub fn limit_bps(&self) -> Option<u64> {
+        self.budget.limit_bps
+    }
+
+    /// This node's name, as its record says it.
+    pub fn own_name(&self) -> Option<String> {
+        self.record.value().name.clone()
+    }
+
     /// Upload that is promised to others, in bit/s.
     pub fn promised_bps(&self) -> u64 {
         self.budget.promised_bps
