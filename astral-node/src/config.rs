@@ -23,7 +23,7 @@ use astral_proto::link::PeerAddress;
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, de};
 
 pub(crate) use live::{ChangeError, LiveSettings};
 pub use rate::{RateError, UpstreamLimit};
@@ -54,16 +54,15 @@ pub struct Config {
     pub uuid: Option<NodeId>,
     /// Most upload to spend; default [`UpstreamLimit::Learnt`].
     pub upstream_limit: UpstreamLimit,
-    /// astral-webs to bootstrap from: http(s) URLs without a final slash; at most
-    /// 8.
+    /// astral-webs to bootstrap from: URLs without a final slash, at most 8.
     pub web: Vec<String>,
     /// Certificates (PEM) of the authority that vouches for https astral-webs, besides
     /// those of the operating system; default none.
     pub web_ca: Option<PathBuf>,
     /// Nodes to bootstrap from.
     pub peers: Vec<PeerAddress>,
-    /// Whether this node may be a supernode; default [`SupernodeMode::Auto`].
-    pub supernode: SupernodeMode,
+    /// Whether this node may be a supernode; default [`Supernode::Auto`].
+    pub supernode: Supernode,
     /// `host:port` to tell others, besides what they see.
     pub advertise: Vec<String>,
     /// Web origins that may call the local API and play, besides those of `web`
@@ -89,18 +88,6 @@ pub struct Config {
     pub sources: BTreeMap<&'static str, Source>,
 }
 
-/// Whether a node may be a supernode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SupernodeMode {
-    /// When the network needs one and this node can be reached.
-    Auto,
-    /// From the start, and for as long as it runs.
-    Always,
-    /// Not at all.
-    Never,
-}
-
 /// Congestion controller of QUIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -109,6 +96,18 @@ pub enum Congestion {
     Cubic,
     /// BBR version 1: keeps its rate under random loss; experimental in quinn.
     Bbr,
+}
+
+/// Whether a node becomes a supernode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supernode {
+    /// While there is none.
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
 }
 
 /// How log lines look.
@@ -272,7 +271,7 @@ struct Options {
     #[arg(long, value_name = "ADDR|off", env = "ASTRAL_NODE_RTMP")]
     rtmp: Option<Rtmp>,
 
-    /// astral-web to bootstrap from, like https://live.example.org; repeatable, at most 8
+    /// astral-web to bootstrap from, like http://live.example.org:8080; repeatable, at most 8
     #[arg(
         long,
         value_name = "URL",
@@ -280,7 +279,7 @@ struct Options {
         value_delimiter = ' '
     )]
     #[serde(deserialize_with = "texts")]
-    web: Option<Vec<WebUrl>>,
+    web: Option<Vec<Web>>,
 
     /// Certificates (PEM) of the authority to trust for https astral-webs too: for development
     #[arg(long, value_name = "FILE", env = "ASTRAL_NODE_WEB_CA")]
@@ -299,7 +298,7 @@ struct Options {
     /// Whether this node may register others and fetch streams for them: auto is when the network
     /// needs it and the node can be reached [default: auto]
     #[arg(long, value_enum, env = "ASTRAL_NODE_SUPERNODE")]
-    supernode: Option<SupernodeMode>,
+    supernode: Option<Supernode>,
 
     /// host:port to tell others, when they cannot see where this node is reached; repeatable
     #[arg(
@@ -450,10 +449,12 @@ impl Options {
     }
 
     fn complete(self, data_dir: PathBuf) -> Config {
+        let verbosity = self.loudness().unwrap_or(0);
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let texts = |list: Option<Vec<String>>| list.unwrap_or_default();
+        let web = texts(self.web.map(|l| l.into_iter().map(|url| url.0).collect()));
         Config {
-            verbosity: self.loudness().unwrap_or(0),
+            verbosity,
             data_dir,
             http: self.http.unwrap_or(local(PORT)),
             quic: self.quic,
@@ -461,10 +462,10 @@ impl Options {
             rtmp: self.rtmp.unwrap_or(Rtmp(Some(local(RTMP_PORT)))).0,
             uuid: self.uuid,
             upstream_limit: self.upstream_limit.unwrap_or(UpstreamLimit::Learnt),
-            web: texts(self.web.map(|l| l.into_iter().map(|url| url.0).collect())),
+            web,
             web_ca: self.web_ca,
             peers: self.peer.unwrap_or_default(),
-            supernode: self.supernode.unwrap_or(SupernodeMode::Auto),
+            supernode: self.supernode.unwrap_or(Supernode::Auto),
             advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
             allow_origin: texts(
                 self.allow_origin
@@ -568,6 +569,24 @@ impl FromStr for WebUrl {
                 "`{text}` is not a URL like https://live.example.org"
             )),
         }
+    }
+}
+
+/// Where astral-web is: a URL whose scheme this node speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Web(String);
+
+impl FromStr for Web {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err(format!(
+                "`{text}`: this version speaks http:// only; put a proxy in front for https"
+            ));
+        }
+        let WebUrl(url) = text.parse()?;
+        Ok(Self(url))
     }
 }
 

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use astral_proto::api;
-use astral_proto::ids::{NodeId, SecretKey, StreamId, TicketId};
+use astral_proto::ids::{NodeId, StreamId, TicketId};
 use astral_proto::link::{PeerAddress, ShareLink};
 use astral_proto::overlay::{Event, Resolved, Why};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bootstrap::Identity;
 use crate::config::{Config, LiveSettings};
 use crate::driver::{Inbox, Stores, TrafficTable};
 use crate::ingest::Registry;
@@ -88,7 +89,7 @@ pub(crate) struct Inner {
     pub(crate) ready: api::Ready,
     pub(crate) guard: String,
     pub(crate) addresses: Addresses,
-    pub(crate) key: SecretKey,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) settings: LiveSettings,
     pub(crate) storage: Storage,
     pub(crate) registry: Registry,

@@ -2,6 +2,7 @@
 //!
 //! See `ARCHITECTURE.md` beside this crate: planes, code map, invariants.
 
+mod bootstrap;
 mod config;
 mod driver;
 mod fanout;
@@ -18,6 +19,6 @@ mod store;
 mod transport;
 mod uplink;
 
-pub use config::{Config, Congestion, LogFormat, RateError, SupernodeMode, UpstreamLimit};
+pub use config::{Config, Congestion, LogFormat, RateError, Supernode, UpstreamLimit};
 pub use handle::{ApiError, Handle, Watched};
 pub use node::Node;

@@ -11,11 +11,13 @@ use astral_proto::link::PeerAddress;
 use astral_proto::overlay::{self, Event, Overlay, Target};
 use astral_proto::record::{Address, NodeRecord, Role, SignedNode};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::config::{Config, LiveSettings, UpstreamLimit};
+use crate::bootstrap::Identity;
+use crate::config::{Config, LiveSettings, Supernode, UpstreamLimit};
 use crate::driver::{Driver, Started, Stores, TrafficTable};
 use crate::handle::{Handle, Inner};
 use crate::ingest::Registry;
@@ -24,7 +26,7 @@ use crate::storage::Storage;
 use crate::transport::endpoint::HandshakeError;
 use crate::transport::{Admission, Gatekeeper};
 use crate::uplink::Uplink;
-use crate::{http, ingest, logging, transport};
+use crate::{bootstrap, http, ingest, logging, transport};
 
 /// Upload limit while none is given and none is learnt, in bit/s.
 pub(crate) const UPLOAD_START_BPS: u64 = 8_000_000;
@@ -100,6 +102,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let record = node_record(&config, &key, &storage, quic)?;
+        let identity = Arc::new(Identity::new(key, storage.clone(), record.value().clone()));
         let overlay_config = overlay::Config {
             id,
             record,
@@ -120,7 +123,7 @@ impl Node {
             ready: ready.clone(),
             guard: token()?,
             addresses,
-            key,
+            identity,
             settings,
             storage,
             registry,
@@ -175,7 +178,8 @@ impl Node {
         tasks.spawn(accept(self.endpoint.clone(), handle.clone()));
         handle.restore_streams()?;
         handle.bootstrap();
-        tasks.spawn(became_ready(handle.clone()));
+        let rounds = bootstrap::start(&handle, self.started.role.clone());
+        tasks.spawn(became_ready(handle.clone(), rounds));
         if let Some(rtmp) = self.rtmp {
             tasks.spawn(ingest::rtmp::serve(
                 rtmp,
@@ -220,7 +224,8 @@ async fn leave(handle: &Handle, mut started: Started) {
     let _ = tokio::time::timeout(LEAVE_WITHIN, leaving).await;
 }
 
-async fn became_ready(handle: Handle) {
+async fn became_ready(handle: Handle, mut rounds: watch::Receiver<usize>) {
+    let webs = handle.config().web.len();
     let first_round = async {
         loop {
             let tried = handle
@@ -229,13 +234,18 @@ async fn became_ready(handle: Handle) {
                 .inspect(|overlay, _| overlay.has_bootstrapped())
                 .await;
             if tried != Some(false) {
-                return;
+                break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // An end of the tasks is an end of waiting too.
+        let _ = rounds.wait_for(|done| *done >= webs).await;
     };
     let _ = tokio::time::timeout(READY_WITHIN, first_round).await;
     handle.set_ready();
+    let mode = mode_of(handle.config().supernode);
+    let event = Event::Supernodes { mode };
+    handle.inner().inbox.event(event, String::new()).await;
 }
 
 /// Takes in connections: handshakes run apart, so that none holds up another.
@@ -281,6 +291,14 @@ pub(crate) struct Addresses {
     pub(crate) rtmp: Option<SocketAddr>,
 }
 
+pub(crate) fn mode_of(supernode: Supernode) -> overlay::Mode {
+    match supernode {
+        Supernode::Auto => overlay::Mode::Auto,
+        Supernode::Always => overlay::Mode::Always,
+        Supernode::Never => overlay::Mode::Never,
+    }
+}
+
 pub(crate) fn limit_of(limit: UpstreamLimit) -> Option<u64> {
     match limit {
         UpstreamLimit::Bps(bps) => Some(bps),
@@ -305,7 +323,7 @@ async fn bind_rtmp(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     }
 }
 
-pub(crate) fn node_record(
+fn node_record(
     config: &Config,
     key: &SecretKey,
     storage: &Storage,

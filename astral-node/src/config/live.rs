@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{Config, Name, Origin, SupernodeMode, UpstreamLimit};
+use super::{Config, Name, Origin, Supernode, UpstreamLimit};
 use crate::lock::lock;
 
 /// Origins that can be saved: each is compared with every request's.
@@ -242,7 +242,7 @@ const OPTIONS: &[Shown] = &[
         "supernode",
         |c| word(c.supernode),
         |c, value| {
-            let mode = SupernodeMode::from_str(words(value)?, false);
+            let mode = Supernode::from_str(words(value)?, false);
             c.supernode = mode.map_err(|_| "takes auto, always or never".to_owned())?;
             Ok(())
         },

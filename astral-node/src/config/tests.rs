@@ -58,25 +58,11 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        key: "web",
-        flag: "http://c:3/",
-        env: "https://b http://b:2",
-        file: "['https://a/astral/']",
-        shown: ["https://a/astral", "https://b http://b:2", "http://c:3"],
-    },
-    Case {
         key: "web-ca",
         flag: "/c",
         env: "/b",
         file: "'/a'",
         shown: ["Some(\"/a\")", "Some(\"/b\")", "Some(\"/c\")"],
-    },
-    Case {
-        key: "supernode",
-        flag: "auto",
-        env: "never",
-        file: "'always'",
-        shown: ["Always", "Never", "Auto"],
     },
     Case {
         key: "daemonize",
@@ -91,6 +77,20 @@ const CASES: &[Case] = &[
         env: "b:2 b:22",
         file: "['a:1', 'a:11']",
         shown: ["a:1 a:11", "b:2 b:22", "c:3"],
+    },
+    Case {
+        key: "web",
+        flag: "http://c:3/",
+        env: "http://b http://b:2/x",
+        file: "['http://a']",
+        shown: ["http://a", "http://b http://b:2/x", "http://c:3"],
+    },
+    Case {
+        key: "supernode",
+        flag: "always",
+        env: "auto",
+        file: "'never'",
+        shown: ["Never", "Auto", "Always"],
     },
     Case {
         key: "advertise",
@@ -380,15 +380,11 @@ fn data_folder_follows_xdg_and_ignores_what_is_empty_or_relative() {
 
 #[test]
 fn origins_of_the_astral_webs_are_allowed_too() {
-    let arguments = "--data-dir=/d --web=https://Live.example:8443/astral/ --web=http://[::1]:8080 \
+    let arguments = "--data-dir=/d --web=http://Live.example:8443/astral/ --web=http://[::1]:8080 \
                      --allow-origin=https://a";
     let arguments: Vec<_> = arguments.split_whitespace().map(str::to_owned).collect();
     let origins = config(&arguments).unwrap().origins();
-    let expected = [
-        "https://a",
-        "https://live.example:8443",
-        "http://[::1]:8080",
-    ];
+    let expected = ["https://a", "http://live.example:8443", "http://[::1]:8080"];
     assert_eq!(origins, expected);
 }
 
@@ -399,4 +395,13 @@ fn configuration_for_tests_takes_no_fixed_port() {
     assert_eq!(config.quic.unwrap().port(), 0);
     assert_eq!(config.rtmp.unwrap().port(), 0);
     assert_eq!(config.data_dir, Path::new("/d"));
+}
+
+#[test]
+fn pages_of_astral_web_may_play_from_the_node_and_https_is_refused_in_words() {
+    let arguments = ["--web", "http://Live.Example:90/path/"].map(str::to_owned);
+    let config = config(&arguments).unwrap();
+    assert_eq!(config.allow_origin, ["http://live.example:90"]);
+    let error = "https://live.example".parse::<Web>().unwrap_err();
+    assert!(error.contains("http:// only"), "{error}");
 }

@@ -91,6 +91,11 @@ impl Driver {
                 announce(&change);
                 self.changes.send_modify(|count| *count += 1);
             }
+            Action::Role(role) => {
+                info!(?role, "role in the network");
+                self.role.send_replace(role);
+                self.changes.send_modify(|count| *count += 1);
+            }
             Action::Left => {
                 self.left.send_replace(true);
             }

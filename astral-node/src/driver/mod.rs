@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::overlay::{ConnId, DialId, Event, Overlay, Progress, Time};
-use astral_proto::record::{Address, SignedStream};
+use astral_proto::record::{Address, Role, SignedStream};
 use astral_proto::wire::heartbeat::Supply;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -161,6 +161,7 @@ pub(crate) struct Driver {
     feeds: JoinSet<()>,
     changes: watch::Sender<u64>,
     left: watch::Sender<bool>,
+    role: watch::Sender<Role>,
 }
 
 /// What the rest of the node keeps of the driver.
@@ -168,6 +169,7 @@ pub(crate) struct Started {
     pub(crate) inbox: Inbox,
     pub(crate) changes: watch::Receiver<u64>,
     pub(crate) left: watch::Receiver<bool>,
+    pub(crate) role: watch::Receiver<Role>,
 }
 
 impl Driver {
@@ -183,10 +185,12 @@ impl Driver {
         let inbox = Inbox { sender };
         let changes = watch::Sender::new(0);
         let left = watch::Sender::new(false);
+        let role = watch::Sender::new(Role::Node);
         let started = Started {
             inbox: inbox.clone(),
             changes: changes.subscribe(),
             left: left.subscribe(),
+            role: role.subscribe(),
         };
         let driver = Self {
             overlay: make(Time(0)),
@@ -205,6 +209,7 @@ impl Driver {
             feeds: JoinSet::new(),
             changes,
             left,
+            role,
         };
         (driver, started)
     }

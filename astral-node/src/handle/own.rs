@@ -40,6 +40,11 @@ impl Handle {
         lock(&self.inner.state.own).contains_key(&id)
     }
 
+    /// Streams that this node publishes.
+    pub(crate) fn own_ids(&self) -> Vec<StreamId> {
+        lock(&self.inner.state.own).keys().copied().collect()
+    }
+
     /// Takes up the streams that the data folder remembers.
     ///
     /// # Errors
@@ -212,7 +217,7 @@ impl Handle {
     }
 
     /// Signs a record of what the stream is now, and tells the overlay.
-    async fn sign(&self, id: StreamId) {
+    pub(crate) async fn sign(&self, id: StreamId) {
         let source = self.source(id);
         let signed = {
             let mut own = lock(&self.inner.state.own);

@@ -10,7 +10,7 @@ use tracing::info;
 use super::{ApiError, Handle};
 use crate::config::{ChangeError, Config};
 use crate::logging;
-use crate::node::{limit_of, node_record};
+use crate::node::{limit_of, mode_of};
 
 impl Handle {
     /// Every option: what it is, where that comes from, and whether it can be changed now.
@@ -58,11 +58,12 @@ impl Handle {
             let value = value.as_ref().map(ToString::to_string);
             info!(key, value, "setting changed");
         }
-        self.follow(&before).await
+        self.follow(&before).await;
+        Ok(())
     }
 
     /// Brings the running node in line with what holds now.
-    async fn follow(&self, before: &Config) -> Result<(), ApiError> {
+    async fn follow(&self, before: &Config) {
         let config = self.config();
         logging::set_verbosity(config.verbosity);
         if config.upstream_limit != before.upstream_limit {
@@ -70,19 +71,17 @@ impl Handle {
             self.inner.uplink.set_limit(bps);
             self.tell(Event::Limit { bps }).await;
         }
+        // Before the first bootstrap round there is nothing to change the mind of.
+        if config.supernode != before.supernode && self.is_ready() {
+            let mode = mode_of(config.supernode);
+            self.tell(Event::Supernodes { mode }).await;
+        }
         if config.name != before.name {
-            let handle = self.clone();
-            let signed = tokio::task::spawn_blocking(move || {
-                let inner = handle.inner();
-                node_record(&config, &inner.key, &inner.storage, inner.addresses.quic)
-            });
-            let record = signed
-                .await
-                .map_err(|error| ApiError::Failed(error.to_string()))?
-                .map_err(|error| ApiError::Failed(format!("{error:#}")))?;
+            let identity = &self.inner.identity;
+            identity.rename(config.name.clone());
+            let record = identity.sign(|_| {}).await;
             self.tell(Event::Identity { record }).await;
         }
-        Ok(())
     }
 }
 

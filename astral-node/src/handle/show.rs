@@ -7,7 +7,7 @@ use astral_proto::api;
 use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::link::ShareLink;
 use astral_proto::overlay::{PeerView, StreamView, TicketView, Time};
-use astral_proto::record::{Address, StreamState, TrackSummary};
+use astral_proto::record::{Address, Role, StreamState, TrackSummary};
 use tokio::time::Instant;
 
 use super::{ApiError, Handle, lock};
@@ -54,17 +54,20 @@ impl Handle {
     /// This node.
     pub async fn node(&self) -> api::Node {
         let (inner, config) = (&self.inner, self.config());
-        let children = inner
+        let place = inner
             .inbox
-            .inspect(|overlay, _| overlay.children())
-            .await
-            .unwrap_or(0);
+            .inspect(|overlay, _| {
+                let primary = overlay.primary_supernode();
+                (overlay.children(), overlay.role(), primary)
+            })
+            .await;
+        let (children, role, primary_supernode) = place.unwrap_or((0, Role::Node, None));
         api::Node {
             uuid: inner.id,
             name: config.name.clone().unwrap_or_else(|| inner.id.short()),
             addresses: texts(&own_addresses(&config, inner.addresses.quic)),
-            role: api::Role::Node,
-            primary_supernode: None,
+            role: shown_role(role),
+            primary_supernode,
             is_self: true,
             rtt_ms: Some(0.0),
             upload_limit_bps: inner.uplink.limit(),
@@ -298,7 +301,7 @@ fn other_node(now: Time, peer: PeerView) -> api::Node {
         uuid: peer.node,
         name: peer.name.unwrap_or_else(|| peer.node.short()),
         addresses: texts(&peer.addresses),
-        role: api::Role::Node,
+        role: shown_role(peer.role),
         primary_supernode: None,
         is_self: false,
         rtt_ms: peer.rtt.map(|rtt| rtt.as_micros() as f64 / 1e3),
@@ -309,6 +312,13 @@ fn other_node(now: Time, peer: PeerView) -> api::Node {
         last_seen: rfc3339(now, peer.seen),
         connected: peer.rtt.is_some(),
         warnings: Vec::new(),
+    }
+}
+
+fn shown_role(role: Role) -> api::Role {
+    match role {
+        Role::Node => api::Role::Node,
+        Role::Supernode => api::Role::Supernode,
     }
 }
 

@@ -7,8 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::supernodes::Mode;
 use crate::ids::{NodeId, PublicKey, StreamId, TicketId};
-use crate::record::{Address, SignedStream};
+use crate::record::{Address, Role, SignedNode, SignedStream};
 use crate::wire::CloseCode;
 use crate::wire::control::{Confirm, Have, Message, Reason};
 use crate::wire::heartbeat::{Heartbeat, Supply};
@@ -196,7 +197,19 @@ pub enum Event {
     /// This node's own record has changed.
     Identity {
         /// The signed record.
-        record: crate::record::SignedNode,
+        record: SignedNode,
+    },
+    /// What astral-web lists, verified.
+    Heard {
+        /// Nodes, and where they are.
+        nodes: Vec<(SignedNode, Vec<Address>)>,
+        /// Streams.
+        streams: Vec<SignedStream>,
+    },
+    /// The first bootstrap round is over: from now on the node sees to supernodes.
+    Supernodes {
+        /// Whether it becomes one.
+        mode: Mode,
     },
     /// The node is to go, in good order.
     Leave,
@@ -299,6 +312,8 @@ pub enum Action {
     },
     /// For people and their programs: something that the API shows has changed.
     Changed(Change),
+    /// Sign this node's record anew with this role, and answer with `Identity`.
+    Role(Role),
     /// Everybody has been told and has moved, or time is up: the node may go.
     Left,
 }

@@ -18,7 +18,7 @@
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
 //! (failover), `feeds` (the parent's side), `gossip`
-//! (records), `view` (what the API shows).
+//! (records), `supernodes` (registration, and who is one), `view` (what the API shows).
 
 mod budget;
 mod event;
@@ -29,6 +29,7 @@ mod random;
 mod records;
 mod search;
 mod standby;
+mod supernodes;
 mod timer;
 mod view;
 
@@ -38,6 +39,7 @@ use std::time::Duration;
 pub use budget::{RATE_UNKNOWN_BPS, charge};
 pub use event::{Action, Change, ConnId, DialId, Event, Progress, Target, Time, Why};
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
+pub use supernodes::Mode;
 pub use view::{FeedView, IntakeView, PeerView, StreamView, TicketView};
 
 use crate::ids::{NodeId, StreamId, TicketId};
@@ -47,6 +49,7 @@ use feeds::Feed;
 use peers::{Ban, Bootstrap, Dial, Peer, Pending};
 use random::Random;
 use search::Stream;
+use supernodes::Supernodes;
 use timer::TimerTable;
 
 /// A wake-up this late means that this node slept: its deadlines move, and it
@@ -65,6 +68,7 @@ enum Timer {
     Recharge,
     Spread,
     Sweep,
+    Supernodes,
     Leave,
 }
 
@@ -80,6 +84,7 @@ impl Timer {
             Self::Recharge => "recharge",
             Self::Spread => "spread",
             Self::Sweep => "sweep",
+            Self::Supernodes => "supernodes",
             Self::Leave => "leave",
         }
     }
@@ -118,6 +123,7 @@ pub struct Overlay {
     feeds: BTreeMap<TicketId, Feed>,
     budget: Budget,
     query_count: u64,
+    supernodes: Supernodes,
     leaving: bool,
     actions: VecDeque<Action>,
 }
@@ -130,6 +136,7 @@ impl Overlay {
         timers.set(Timer::Sweep, now.after(LEASE));
         Self {
             id: config.id,
+            supernodes: Supernodes::new(config.record.value().role),
             record: config.record,
             random: Random::new(config.seed),
             timers,
@@ -210,6 +217,7 @@ impl Overlay {
                 self.banned.retain(|_, until| *until > now);
                 self.timers.set(Timer::Sweep, now.after(LEASE));
             }
+            Timer::Supernodes => self.review(now),
             Timer::Leave => self.left(),
         }
     }
@@ -241,7 +249,9 @@ impl Overlay {
             Event::Revoke { ticket } => self.revoke(ticket),
             Event::Forget { node } => self.forget(node),
             Event::Limit { bps } => self.budget.limit_bps = bps,
-            Event::Identity { record } => self.record = record,
+            Event::Identity { record } => self.identity(record),
+            Event::Heard { nodes, streams } => self.heard(now, nodes, streams),
+            Event::Supernodes { mode } => self.take_mode(now, mode),
             Event::Leave => self.leave(now),
         }
     }

@@ -271,15 +271,11 @@ impl Overlay {
             Message::TicketCancel(m) => self.ticket_cancelled(now, conn, m),
             Message::PathUpdate(m) => self.path_updated(now, conn, m),
             Message::Leaving(m) => self.peer_leaves(now, conn, &m),
-            // Standbys, supernodes and reachability: known on the wire, not
-            // answered by this version, as an older node would not.
-            Message::Register(_)
-            | Message::Registered(_)
-            | Message::Refused(_)
-            | Message::Fetch(_)
-            | Message::Introduce(_)
-            | Message::Probe(_)
-            | Message::Probed(_) => {}
+            Message::Register(_) => self.register_asked(conn),
+            Message::Registered(_) => self.registered(conn),
+            Message::Refused(m) => self.register_refused(now, conn, &m),
+            // Known on the wire, not answered by this version, as an older node would not.
+            Message::Fetch(_) | Message::Introduce(_) | Message::Probe(_) | Message::Probed(_) => {}
         }
     }
 

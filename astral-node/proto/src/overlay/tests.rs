@@ -3,6 +3,7 @@
 //! publisher raises and that routes carry on.
 
 mod failover;
+mod supernodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -182,6 +183,13 @@ impl Net {
             }
             Action::Unexpect { conn, ticket } => {
                 self.nodes[node].expected.remove(&(conn, ticket));
+            }
+            Action::Role(role) => {
+                let node_at = &self.nodes[node];
+                let mut record = node_at.overlay.record.value().clone();
+                (record.role, record.seq) = (role, record.seq + 1);
+                let record = SignedNode::sign(record, &node_at.key);
+                self.event(node, Event::Identity { record });
             }
             Action::Left => self.nodes[node].left = true,
             Action::Changed(change) => self.nodes[node].changes.push(change),

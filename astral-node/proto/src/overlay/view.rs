@@ -6,7 +6,7 @@ use super::event::{ConnId, Time};
 use super::records::Resolved;
 use super::{KnownStream, Overlay};
 use crate::ids::{NodeId, StreamId, TicketId};
-use crate::record::{Address, SignedStream};
+use crate::record::{Address, Role, SignedStream};
 use crate::wire::control::Reason;
 use crate::wire::heartbeat::Supply;
 
@@ -19,6 +19,8 @@ pub struct PeerView {
     pub name: Option<String>,
     /// Version of its software.
     pub software: Option<String>,
+    /// What it does for others.
+    pub role: Role,
     /// Where it was seen.
     pub addresses: Vec<Address>,
     /// Round-trip time, if it is connected.
@@ -145,6 +147,7 @@ impl Overlay {
                     node,
                     name: record.name.clone(),
                     software: record.software.clone(),
+                    role: record.role,
                     addresses: known.addresses.clone(),
                     rtt: peer.map(|peer| peer.rtt),
                     seen: peer.map_or(known.seen, |peer| peer.heard),

@@ -1,0 +1,54 @@
+//! The node's own record: signed anew whenever something in it changes.
+
+use std::sync::{Arc, Mutex};
+
+use astral_proto::ids::SecretKey;
+use astral_proto::record::{NodeRecord, SignedNode};
+use tracing::warn;
+
+use crate::lock::lock;
+use crate::node::unix_ms;
+use crate::storage::Storage;
+
+/// What it takes to sign the node's record.
+pub(crate) struct Identity {
+    key: Arc<SecretKey>,
+    storage: Storage,
+    /// The record that was signed last, without what was for it alone.
+    last: Mutex<NodeRecord>,
+}
+
+impl Identity {
+    /// Goes on from a record that is signed already.
+    pub(crate) fn new(key: SecretKey, storage: Storage, record: NodeRecord) -> Self {
+        Self {
+            key: Arc::new(key),
+            storage,
+            last: Mutex::new(record),
+        }
+    }
+
+    /// Takes another name from the next record on.
+    pub(crate) fn rename(&self, name: Option<String>) {
+        lock(&self.last).name = name;
+    }
+
+    /// Signs the record with a new number and this change; a role lasts, every
+    /// other change is for this record alone.
+    pub(crate) async fn sign(&self, change: impl FnOnce(&mut NodeRecord)) -> SignedNode {
+        let record = {
+            let mut last = lock(&self.last);
+            let mut record = last.clone();
+            record.seq = unix_ms().max(last.seq + 1);
+            change(&mut record);
+            (last.role, last.seq) = (record.role, record.seq);
+            record
+        };
+        let (storage, seq) = (self.storage.clone(), record.seq);
+        let raised = tokio::task::spawn_blocking(move || storage.raise_record_seq(seq)).await;
+        if let Ok(Err(error)) = raised {
+            warn!(%error, "the number of the node's record could not be stored");
+        }
+        SignedNode::sign(record, &self.key)
+    }
+}

@@ -1,0 +1,95 @@
+//! Bodies and queries of requests, read strictly and within bounds.
+
+use std::time::Duration;
+
+use astral_proto::api::PING_BYTES_MAX;
+use astral_proto::api::web::Submission;
+use axum::body::Body;
+use axum::extract::Query;
+use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Request, StatusCode, Uri};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::timeout;
+
+use super::problem::Failure;
+
+/// Longest submission: a record of 4 KiB in base64url, and room for spaces.
+const SUBMISSION_BYTES_MAX: usize = 16 * 1024;
+/// Longest that a submission may take to come.
+const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a bandwidth check may take to come.
+const PING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The record of a submission, as it travels.
+///
+/// # Errors
+/// 415, 413, 408; 400 for what is not JSON or base64url; 422 for JSON that does not fit.
+pub(super) async fn record(request: Request<Body>) -> Result<Vec<u8>, Failure> {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let essence = kind.split(';').next().unwrap_or("").trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let detail = "this route takes content-type: application/json";
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let body = Limited::new(request.into_body(), SUBMISSION_BYTES_MAX).collect();
+    let late = || Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come");
+    let body = timeout(SUBMISSION_TIMEOUT, body)
+        .await
+        .map_err(|_| late())?;
+    let body = body.map_err(|error| too_large(&*error, SUBMISSION_BYTES_MAX))?;
+    parse(&body.to_bytes())
+}
+
+fn parse(body: &Bytes) -> Result<Vec<u8>, Failure> {
+    let malformed = |detail: String| Failure::new(StatusCode::BAD_REQUEST, detail);
+    // What is wrong with the form comes before what is wrong with the content.
+    serde_json::from_slice::<IgnoredAny>(body)
+        .map_err(|error| malformed(format!("the body is not JSON: {error}")))?;
+    let submission: Submission =
+        serde_json::from_slice(body).map_err(|error| Failure::unacceptable(error.to_string()))?;
+    BASE64URL_NOPAD
+        .decode(submission.record.as_bytes())
+        .map_err(|error| malformed(format!("`record` is not base64url: {error}")))
+}
+
+/// How many bytes a bandwidth check has sent.
+///
+/// # Errors
+/// 413, 408.
+pub(super) async fn count(body: Body) -> Result<u64, Failure> {
+    let mut body = Limited::new(body, PING_BYTES_MAX);
+    let counting = async {
+        let mut bytes = 0;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| too_large(&*error, PING_BYTES_MAX))?;
+            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        Ok(bytes)
+    };
+    let late = || Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come");
+    timeout(PING_TIMEOUT, counting).await.map_err(|_| late())?
+}
+
+fn too_large(error: &(dyn std::error::Error + Send + Sync + 'static), most: usize) -> Failure {
+    if error.is::<LengthLimitError>() {
+        let detail = format!("a body has at most {most} bytes here");
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    } else {
+        Failure::new(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+/// The query of a request.
+///
+/// # Errors
+/// 422 if it does not fit.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
+    match Query::try_from_uri(uri) {
+        Ok(Query(query)) => Ok(query),
+        Err(error) => Err(Failure::unacceptable(error.body_text())),
+    }
+}
