@@ -67,7 +67,10 @@ pub enum ApiError {
     /// The other node does not want it.
     #[error("{0}")]
     Refused(String),
-    /// The node is ending or its data folder fails.
+    /// The node is about to end.
+    #[error("the node is ending")]
+    Ending,
+    /// Its data folder fails.
     #[error("{0}")]
     Failed(String),
 }
@@ -297,7 +300,7 @@ impl Handle {
             Some((Resolved::One(id), _)) => Some(Ok(id)),
             Some((Resolved::Many(_), slugs)) => Some(Err(ApiError::Ambiguous(slugs))),
             Some((Resolved::Unknown, _)) => None,
-            None => Some(Err(ApiError::Failed("the node is ending".into()))),
+            None => Some(Err(ApiError::Ending)),
         }
     }
 

@@ -58,7 +58,7 @@ fn directives(verbosity: i8) -> &'static str {
         ..0 => "warn,mp4_atom=error",
         0 => "warn,mp4_atom=error,astral_node=info,astral_proto=info,astral_media=info",
         1 => "warn,mp4_atom=error,astral_node=debug,astral_proto=debug,astral_media=debug",
-        2.. => "debug,mp4_atom=error,astral_node=trace,astral_proto=trace,astral_media=trace",
+        2.. => "debug,astral_node=trace,astral_proto=trace,astral_media=trace",
     }
 }
 

@@ -115,7 +115,7 @@ impl From<ApiError> for Failure {
             }
             ApiError::NotOwn | ApiError::Refused(_) => Self::forbidden(detail),
             ApiError::Invalid(_) => Self::unacceptable(detail),
-            ApiError::NoRoom(_) => Self::not_now(detail),
+            ApiError::NoRoom(_) | ApiError::Ending => Self::not_now(detail),
             ApiError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
         }
     }
