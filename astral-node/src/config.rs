@@ -6,27 +6,34 @@
 //! as arrays). A flag wins over the environment, that over the file, and that over
 //! the default. So options hold no default of their own: it would hide the file.
 
+mod live;
 mod rate;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
+use astral_proto::api::Source;
 use astral_proto::ids::NodeId;
 use astral_proto::limits::NAME_CHARS_MAX;
 use astral_proto::link::PeerAddress;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer, de};
 
+pub(crate) use live::{ChangeError, LiveSettings};
 pub use rate::{RateError, UpstreamLimit};
 
 /// Port of the HTTP API and of QUIC unless another is given.
 pub(crate) const PORT: u16 = 8000;
 /// Port of RTMP unless another is given: the one that encoders assume.
 const RTMP_PORT: u16 = 1935;
+/// Most astral-webs: each is asked for ever, and a handful outlives any of them.
+pub(crate) const WEBS_MAX: usize = 8;
 /// Longest settings file, in bytes.
 const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -47,16 +54,16 @@ pub struct Config {
     pub uuid: Option<NodeId>,
     /// Most upload to spend; default [`UpstreamLimit::Learnt`].
     pub upstream_limit: UpstreamLimit,
+    /// astral-webs to bootstrap from: URLs without a final slash, at most 8.
+    pub web: Vec<String>,
     /// Nodes to bootstrap from.
     pub peers: Vec<PeerAddress>,
-    /// Instances of astral-web to bootstrap from and to list streams at, each without a
-    /// final slash.
-    pub web: Vec<String>,
-    /// Whether this node becomes a supernode; default: while there is none.
+    /// Whether this node may be a supernode; default [`Supernode::Auto`].
     pub supernode: Supernode,
     /// `host:port` to tell others, besides what they see.
     pub advertise: Vec<String>,
-    /// Web origins that may call the local API and play.
+    /// Web origins that may call the local API and play, besides those of `web`
+    /// ([`Config::origins`] has both).
     pub allow_origin: Vec<String>,
     /// Where strangers' browsers may play streams from this node, without a final slash.
     pub public_http: Option<String>,
@@ -72,6 +79,8 @@ pub struct Config {
     pub require_token: bool,
     /// Name of this node for people; default none.
     pub name: Option<String>,
+    /// Where options come from, by their key in snake_case; the default where one is absent.
+    pub sources: BTreeMap<&'static str, Source>,
 }
 
 /// Congestion controller of QUIC.
@@ -114,7 +123,32 @@ impl Config {
     /// The settings file cannot be read or has an unknown key or a wrong value, or
     /// there is no data folder to be found.
     pub fn load() -> anyhow::Result<Self> {
-        Args::parse().into_config()
+        Self::from_matches(&Args::command().get_matches())
+    }
+
+    fn from_matches(matches: &ArgMatches) -> anyhow::Result<Self> {
+        let mut config = Args::from_arg_matches(matches)?.into_config()?;
+        for id in Args::command()
+            .get_arguments()
+            .map(|arg| arg.get_id().as_str())
+        {
+            let source = match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => Source::Flag,
+                Some(ValueSource::EnvVariable) => Source::Environment,
+                Some(_) | None => continue,
+            };
+            config.sources.extend(key_of(id).map(|key| (key, source)));
+        }
+        Ok(config)
+    }
+
+    /// The layer that decided an option.
+    fn source(&self, key: &str) -> Source {
+        let of = |key: &str| self.sources.get(key).copied().unwrap_or(Source::Default);
+        match key {
+            "verbosity" => of("verbose").max(of("quiet")).max(of(key)),
+            key => of(key),
+        }
     }
 
     /// For tests: everything in `dir`, on free ports of 127.0.0.1.
@@ -128,6 +162,26 @@ impl Config {
             ..Options::default().complete(dir.into())
         }
     }
+
+    /// Every web origin that may call the local API and play: those that were allowed,
+    /// and those of the astral-webs.
+    pub fn origins(&self) -> Vec<String> {
+        let mut origins = self.allow_origin.clone();
+        for origin in self.web.iter().filter_map(|url| origin_of(url)) {
+            if !origins.contains(&origin) {
+                origins.push(origin);
+            }
+        }
+        origins
+    }
+}
+
+/// Scheme, host and port of an http(s) URL, in lower case as browsers send it.
+fn origin_of(url: &str) -> Option<String> {
+    let host = web_host(url)?;
+    let path_at = host.find('/').unwrap_or(host.len());
+    let end = url.len() - host.len() + path_at;
+    Some(url[..end].to_ascii_lowercase())
 }
 
 /// Command line of `astral-node`.
@@ -149,17 +203,29 @@ struct Args {
 
 impl Args {
     fn into_config(self) -> anyhow::Result<Config> {
-        let file = match &self.settings {
+        let (file, keys) = match &self.settings {
             Some(path) => Options::read(path)?,
-            None => Options::default(),
+            None => Default::default(),
         };
         let options = self.options.or(file);
         let data_dir = match options.data_dir.clone() {
             Some(dir) => dir,
             None => default_data_dir(|name| std::env::var_os(name))?,
         };
-        Ok(options.complete(data_dir))
+        if options.web.as_ref().is_some_and(|l| l.len() > WEBS_MAX) {
+            bail!("at most {WEBS_MAX} astral-webs can be given (--web)");
+        }
+        let mut config = options.complete(data_dir);
+        config.sources = keys.into_iter().map(|key| (key, Source::File)).collect();
+        Ok(config)
     }
+}
+
+/// The key in snake_case of an option in any spelling that clap or the file has for it.
+fn key_of(id: &str) -> Option<&'static str> {
+    live::keys()
+        .chain(["verbose", "quiet"])
+        .find(|key| *key == id)
 }
 
 /// One layer of options: the command line with the environment, or a file.
@@ -200,6 +266,16 @@ struct Options {
     #[arg(long, value_name = "ADDR|off", env = "ASTRAL_NODE_RTMP")]
     rtmp: Option<Rtmp>,
 
+    /// astral-web to bootstrap from, like http://live.example.org:8080; repeatable, at most 8
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ASTRAL_NODE_WEB",
+        value_delimiter = ' '
+    )]
+    #[serde(deserialize_with = "texts")]
+    web: Option<Vec<Web>>,
+
     /// A node to bootstrap from: host:port, UUID@host:port or a share link; repeatable
     #[arg(
         long,
@@ -210,17 +286,8 @@ struct Options {
     #[serde(deserialize_with = "texts")]
     peer: Option<Vec<PeerAddress>>,
 
-    /// An astral-web to bootstrap from and to list streams at, http://host:port; repeatable
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "ASTRAL_NODE_WEB",
-        value_delimiter = ' '
-    )]
-    #[serde(deserialize_with = "texts")]
-    web: Option<Vec<Web>>,
-
-    /// Whether this node becomes a supernode: auto while there is none [default: auto]
+    /// Whether this node may register others and fetch streams for them: auto is when the network
+    /// needs it and the node can be reached [default: auto]
     #[arg(long, value_enum, env = "ASTRAL_NODE_SUPERNODE")]
     supernode: Option<Supernode>,
 
@@ -235,7 +302,8 @@ struct Options {
     advertise: Option<Vec<HostPort>>,
 
     #[arg(
-        help = "Web origin (https://example.org) that may call the local API and play; repeatable",
+        help = "Web origin (https://example.org) that may call the local API and play; repeatable, \
+                those of --web are included",
         long,
         value_name = "ORIGIN",
         env = "ASTRAL_NODE_ALLOW_ORIGIN",
@@ -304,14 +372,20 @@ struct Options {
 }
 
 impl Options {
-    fn read(path: &Path) -> anyhow::Result<Self> {
+    /// The options of a file, and which of them it gives.
+    fn read(path: &Path) -> anyhow::Result<(Self, Vec<&'static str>)> {
         let wrong = || format!("settings file {}", path.display());
         let length = std::fs::metadata(path).with_context(wrong)?.len();
         if length > SETTINGS_BYTES_MAX {
             bail!("{} is larger than 1 MiB", wrong());
         }
         let text = std::fs::read_to_string(path).with_context(wrong)?;
-        toml::from_str(&text).with_context(wrong)
+        let options = toml::from_str(&text).with_context(wrong)?;
+        let table: toml::Table = toml::from_str(&text).with_context(wrong)?;
+        let keys = table
+            .keys()
+            .filter_map(|key| key_of(&key.replace('-', "_")));
+        Ok((options, keys.collect()))
     }
 
     /// These options, and where they say nothing, those of a weaker layer.
@@ -323,8 +397,8 @@ impl Options {
             http: self.http.or(weaker.http),
             quic: self.quic.or(weaker.quic),
             rtmp: self.rtmp.or(weaker.rtmp),
-            peer: self.peer.or(weaker.peer),
             web: self.web.or(weaker.web),
+            peer: self.peer.or(weaker.peer),
             supernode: self.supernode.or(weaker.supernode),
             advertise: self.advertise.or(weaker.advertise),
             allow_origin: self.allow_origin.or(weaker.allow_origin),
@@ -354,12 +428,6 @@ impl Options {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let texts = |list: Option<Vec<String>>| list.unwrap_or_default();
         let web = texts(self.web.map(|l| l.into_iter().map(|url| url.0).collect()));
-        let mut allow_origin = texts(
-            self.allow_origin
-                .map(|l| l.into_iter().map(|o| o.0).collect()),
-        );
-        // The pages of astral-web play from this node.
-        allow_origin.extend(web.iter().map(|url| origin_of(url)));
         Config {
             verbosity,
             data_dir,
@@ -369,17 +437,21 @@ impl Options {
             rtmp: self.rtmp.unwrap_or(Rtmp(Some(local(RTMP_PORT)))).0,
             uuid: self.uuid,
             upstream_limit: self.upstream_limit.unwrap_or(UpstreamLimit::Learnt),
-            peers: self.peer.unwrap_or_default(),
-            advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
-            allow_origin,
             web,
+            peers: self.peer.unwrap_or_default(),
             supernode: self.supernode.unwrap_or(Supernode::Auto),
+            advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
+            allow_origin: texts(
+                self.allow_origin
+                    .map(|l| l.into_iter().map(|o| o.0).collect()),
+            ),
             public_http: self.public_http.map(|url| url.0),
             ready_file: self.ready_file,
             log_format: self.log_format.unwrap_or(LogFormat::Text),
             congestion: self.congestion.unwrap_or(Congestion::Cubic),
             require_token: self.require_token.unwrap_or(false),
             name: self.name.map(|name| name.0),
+            sources: BTreeMap::new(),
         }
     }
 }
@@ -489,13 +561,6 @@ impl FromStr for Web {
         let WebUrl(url) = text.parse()?;
         Ok(Self(url))
     }
-}
-
-/// The origin of a URL, as browsers send it.
-fn origin_of(url: &str) -> String {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    let end = url[host..].find('/').map_or(url.len(), |at| host + at);
-    url[..end].to_ascii_lowercase()
 }
 
 /// What follows `http://` or `https://`, if that is printable ASCII and not empty.

@@ -1,6 +1,7 @@
 //! The handle to a running node: what its HTTP API can ask of it.
 
 mod own;
+mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::bootstrap::Identity;
+use crate::config::{Config, LiveSettings};
 use crate::driver::{Inbox, Stores, TrafficTable};
 use crate::ingest::Registry;
 use crate::lock::lock;
@@ -59,6 +61,9 @@ pub enum ApiError {
     /// Nobody has room, with the reason of the last refusal.
     #[error("{0}")]
     NoRoom(String),
+    /// It stands against something else that holds.
+    #[error("{0}")]
+    Conflict(String),
     /// The other node does not want it.
     #[error("{0}")]
     Refused(String),
@@ -87,7 +92,8 @@ pub(crate) struct Inner {
     pub(crate) ready: api::Ready,
     pub(crate) guard: String,
     pub(crate) addresses: Addresses,
-    pub(crate) config: Config,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) settings: LiveSettings,
     pub(crate) storage: Storage,
     pub(crate) registry: Registry,
     pub(crate) uplink: Arc<Uplink>,
@@ -107,6 +113,8 @@ pub(crate) struct State {
     own: Mutex<HashMap<StreamId, Own>>,
     readers: Mutex<HashMap<StreamId, Readers>>,
     rates: Mutex<HashMap<TicketId, show::RateMark>>,
+    /// Held while settings change: one change after the other.
+    changing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -179,8 +187,9 @@ impl Handle {
         &self.inner.guard
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.inner.config
+    /// What the node was told, as it holds now: parts of it change while it runs.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.inner.settings.now()
     }
 
     /// What each store holds and has taken in.
@@ -225,7 +234,7 @@ impl Handle {
 
     /// Starts to dial the nodes of the settings.
     pub(crate) fn bootstrap(&self) {
-        let targets: Vec<_> = self.inner.config.peers.iter().flat_map(targets).collect();
+        let targets: Vec<_> = self.config().peers.iter().flat_map(targets).collect();
         let handle = self.clone();
         self.inner.tasks.spawn(async move {
             for target in targets {

@@ -19,6 +19,6 @@ mod store;
 mod transport;
 mod uplink;
 
-pub use config::{Config, Congestion, LogFormat, RateError, UpstreamLimit};
+pub use config::{Config, Congestion, LogFormat, RateError, Supernode, UpstreamLimit};
 pub use handle::{ApiError, Handle, Watched};
 pub use node::Node;

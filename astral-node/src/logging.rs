@@ -1,10 +1,15 @@
 //! The log: on standard error, as text or JSON lines.
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
+
+/// Sets what is logged; the first log of this process keeps it.
+type Reload = Box<dyn Fn(EnvFilter) + Send + Sync>;
+static RELOAD: OnceLock<Reload> = OnceLock::new();
 
 /// Starts logging; does nothing if this process logs already (tests run many nodes in one).
 ///
@@ -16,14 +21,38 @@ pub fn init(config: &Config) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    let _already_logging = match config.log_format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
+    match config.log_format {
+        LogFormat::Text => {
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
+            let reload: Reload = Box::new(move |filter| drop(handle.reload(filter)));
+            start(log.try_init().is_ok(), reload);
+        }
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true).with_filter_reloading();
+            let handle = log.reload_handle();
+            let reload: Reload = Box::new(move |filter| drop(handle.reload(filter)));
+            start(log.try_init().is_ok(), reload);
+        }
+    }
 }
 
-/// Our own crates by verbosity; what we build on only when all is asked for. The MP4
-/// library warns of each box that it does not know, of which encoders write many.
+fn start(is_first: bool, reload: Reload) {
+    // A variable that was unset when logging began does not begin to count later.
+    if is_first && std::env::var_os(EnvFilter::DEFAULT_ENV).is_none() {
+        let _already_logging = RELOAD.set(reload);
+    }
+}
+
+/// Changes what is logged from now on, unless `RUST_LOG` decides it.
+pub(crate) fn set_verbosity(verbosity: i8) {
+    if let Some(reload) = RELOAD.get() {
+        reload(EnvFilter::new(directives(verbosity)));
+    }
+}
+
+/// Our own crates by verbosity; what we build on only when all is asked for. The parser
+/// of MP4 boxes warns of each box that it skips, which is nobody's concern.
 fn directives(verbosity: i8) -> &'static str {
     match verbosity {
         ..0 => "warn,mp4_atom=error",

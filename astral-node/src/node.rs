@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::bootstrap::Identity;
-use crate::config::{Config, Supernode, UpstreamLimit};
+use crate::config::{Config, LiveSettings, Supernode, UpstreamLimit};
 use crate::driver::{Driver, Started, Stores, TrafficTable};
 use crate::handle::{Handle, Inner};
 use crate::ingest::Registry;
@@ -26,7 +26,7 @@ use crate::storage::Storage;
 use crate::transport::endpoint::HandshakeError;
 use crate::transport::{Admission, Gatekeeper};
 use crate::uplink::Uplink;
-use crate::{bootstrap, http, ingest, transport};
+use crate::{bootstrap, http, ingest, logging, transport};
 
 /// Upload limit while none is given and none is learnt, in bit/s.
 pub(crate) const UPLOAD_START_BPS: u64 = 8_000_000;
@@ -66,7 +66,6 @@ pub struct Node {
     http: TcpListener,
     rtmp: Option<TcpListener>,
     ready_files: ReadyFiles,
-    identity: Identity,
 }
 
 impl Node {
@@ -76,6 +75,9 @@ impl Node {
     /// What is in the way: the data folder, an address that is taken.
     pub async fn load(config: Config) -> anyhow::Result<Self> {
         let storage = Storage::open(&config.data_dir)?;
+        let settings = LiveSettings::new(config, storage.settings()?);
+        let config = settings.now();
+        logging::set_verbosity(config.verbosity);
         let key = storage.node_key()?;
         let id = config.uuid.unwrap_or_else(|| NodeId::of(&key.public()));
         let limit = limit_of(config.upstream_limit);
@@ -100,7 +102,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let record = node_record(&config, &key, &storage, quic)?;
-        let identity = Identity::new(key, storage.clone(), record.value().clone());
+        let identity = Arc::new(Identity::new(key, storage.clone(), record.value().clone()));
         let overlay_config = overlay::Config {
             id,
             record,
@@ -121,7 +123,8 @@ impl Node {
             ready: ready.clone(),
             guard: token()?,
             addresses,
-            config,
+            identity,
+            settings,
             storage,
             registry,
             uplink,
@@ -144,7 +147,6 @@ impl Node {
             http,
             rtmp,
             ready_files,
-            identity,
         })
     }
 
@@ -176,7 +178,7 @@ impl Node {
         tasks.spawn(accept(self.endpoint.clone(), handle.clone()));
         handle.restore_streams()?;
         handle.bootstrap();
-        let rounds = bootstrap::start(&handle, self.identity, self.started.role.clone());
+        let rounds = bootstrap::start(&handle, self.started.role.clone());
         tasks.spawn(became_ready(handle.clone(), rounds));
         if let Some(rtmp) = self.rtmp {
             tasks.spawn(ingest::rtmp::serve(
@@ -241,11 +243,7 @@ async fn became_ready(handle: Handle, mut rounds: watch::Receiver<usize>) {
     };
     let _ = tokio::time::timeout(READY_WITHIN, first_round).await;
     handle.set_ready();
-    let mode = match handle.config().supernode {
-        Supernode::Auto => overlay::Mode::Auto,
-        Supernode::Always => overlay::Mode::Always,
-        Supernode::Never => overlay::Mode::Never,
-    };
+    let mode = mode_of(handle.config().supernode);
     let event = Event::Supernodes { mode };
     handle.inner().inbox.event(event, String::new()).await;
 }
@@ -293,7 +291,15 @@ pub(crate) struct Addresses {
     pub(crate) rtmp: Option<SocketAddr>,
 }
 
-fn limit_of(limit: UpstreamLimit) -> Option<u64> {
+pub(crate) fn mode_of(supernode: Supernode) -> overlay::Mode {
+    match supernode {
+        Supernode::Auto => overlay::Mode::Auto,
+        Supernode::Always => overlay::Mode::Always,
+        Supernode::Never => overlay::Mode::Never,
+    }
+}
+
+pub(crate) fn limit_of(limit: UpstreamLimit) -> Option<u64> {
     match limit {
         UpstreamLimit::Bps(bps) => Some(bps),
         UpstreamLimit::Unlimited => None,

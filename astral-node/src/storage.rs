@@ -6,17 +6,24 @@
 //! moved alone. Every write is on disk when the call returns. All calls block: async
 //! code goes through `spawn_blocking`. Nothing is ever deleted to get over an error.
 
+#[allow(dead_code)]
+mod memory;
 mod private_file;
+mod rows;
 mod stream;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use astral_proto::ids::{SecretKey, StreamId};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _};
 use redb::{TableDefinition, WriteTransaction};
+use tracing::{info, warn};
 
+use crate::lock::lock;
+#[allow(unused_imports)]
+pub(crate) use memory::{RememberedPeer, RememberedSlug, WantedStream};
 pub(crate) use private_file::write_private;
 pub(crate) use stream::{Marks, OwnStream};
 
@@ -97,8 +104,22 @@ pub(crate) enum StorageError {
 /// The data folder of a node; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Storage {
-    database: Arc<Database>,
+    shared: Arc<Shared>,
     dir: Arc<Path>,
+}
+
+struct Shared {
+    open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>,
+    /// Closed after it failed: redb answers nothing more until it is opened anew.
+    database: Mutex<Option<Database>>,
+    /// Why the last write failed, until one succeeds.
+    failing: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 impl Storage {
@@ -113,16 +134,73 @@ impl Storage {
             source,
         })?;
         let path = database_path(data_dir);
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
-            .map_err(|error| not_opened(data_dir, error))?;
+        Self::open_by(data_dir, move || {
+            redb::Builder::new()
+                .set_cache_size(CACHE_BYTES)
+                .create(&path)
+        })
+    }
+
+    fn open_by(
+        data_dir: &Path,
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self, StorageError> {
+        let database = open().map_err(|error| not_opened(data_dir, error))?;
         let storage = Self {
-            database: Arc::new(database),
+            shared: Arc::new(Shared {
+                open: Box::new(open),
+                database: Mutex::new(Some(database)),
+                failing: Mutex::default(),
+            }),
             dir: data_dir.into(),
         };
         storage.check_layout()?;
         Ok(storage)
+    }
+
+    /// What is wrong with the data folder now, for people; empty if nothing is.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let failing = lock(&self.shared.failing);
+        let words = failing.as_ref().map(|error| {
+            format!(
+                "the data folder cannot be written ({error}): what changes now is lost at a \
+                 restart, and streams are published only as far as their numbers are safe"
+            )
+        });
+        words.into_iter().collect()
+    }
+
+    /// Works on the database, opened anew if it failed before.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StorageError> {
+        let mut open = lock(&self.shared.database);
+        let database = match open.take() {
+            Some(database) => database,
+            None => (self.shared.open)().map_err(|error| not_opened(&self.dir, error))?,
+        };
+        let done = work(&database);
+        if !matches!(done, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            *open = Some(database);
+        }
+        done.map_err(|error| self.failed(&error))
+    }
+
+    /// Takes note of how a write went, and tells when that changes.
+    fn note<T>(&self, written: Result<T, StorageError>) -> Result<T, StorageError> {
+        let mut failing = lock(&self.shared.failing);
+        match &written {
+            Ok(_) if failing.take().is_some() => info!("the data folder can be written again"),
+            Err(error @ (StorageError::Io { .. } | StorageError::Database { .. })) => {
+                if failing.is_none() {
+                    warn!(%error, "the data folder cannot be written; streams go on");
+                }
+                *failing = Some(error.to_string());
+            }
+            Ok(_) | Err(_) => {}
+        }
+        written
     }
 
     /// This node's key, made at the first start, in `node.key` (mode 0600).
@@ -152,18 +230,14 @@ impl Storage {
     /// # Errors
     /// The database cannot be read.
     pub(crate) fn streams(&self) -> Result<Vec<OwnStream>, StorageError> {
-        let rows = || -> Result<Vec<Vec<u8>>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(STREAMS)?;
+        let rows = self.with(|database| -> Result<Vec<Vec<u8>>, redb::Error> {
+            let table = database.begin_read()?.open_table(STREAMS)?;
             table
                 .iter()?
                 .map(|row| Ok(row?.1.value().to_vec()))
                 .collect()
-        };
-        rows()
-            .map_err(|error| self.failed(&error))?
-            .iter()
-            .map(|row| self.decode(row))
-            .collect()
+        });
+        rows?.iter().map(|row| self.decode(row)).collect()
     }
 
     /// Keeps `stream`, new or changed. Its marks and `record_seq` only ever rise, so
@@ -231,16 +305,15 @@ impl Storage {
     /// # Errors
     /// The database cannot be read or written.
     pub(crate) fn raise_record_seq(&self, seq: u64) -> Result<(), StorageError> {
-        let write = || -> Result<(), redb::Error> {
-            let transaction = self.begin()?;
+        self.note(self.with(|database| {
+            let transaction = begin(database)?;
             {
                 let mut table = transaction.open_table(NUMBERS)?;
                 let stored = table.get(RECORD_SEQ)?.map_or(0, |number| number.value());
                 table.insert(RECORD_SEQ, stored.max(seq))?;
             }
             Ok(transaction.commit()?)
-        };
-        write().map_err(|error| self.failed(&error))
+        }))
     }
 
     /// Replaces one stream's row by what `change` makes of it, in one transaction; leaves
@@ -250,36 +323,40 @@ impl Storage {
         id: StreamId,
         change: impl FnOnce(Option<OwnStream>) -> Result<Option<OwnStream>, StorageError>,
     ) -> Result<(), StorageError> {
-        let failed = |error: redb::Error| self.failed(&error);
-        let transaction = self.begin().map_err(failed)?;
-        let stored = stored_row(&transaction, id).map_err(failed)?;
-        let before = stored.as_deref().map(|row| self.decode(row)).transpose()?;
-        let row = change(before)?.map(|stream| stream.encode());
-        if row == stored {
-            return Ok(());
-        }
-        replace_row(transaction, id, row.as_deref()).map_err(failed)
+        let changed = self.with(|database| {
+            let transaction = begin(database)?;
+            let stored = stored_row(&transaction, id)?;
+            let row = match self.changed_row(stored.as_deref(), change) {
+                Ok(row) if row == stored => return Ok(Ok(())),
+                Ok(row) => row,
+                Err(error) => return Ok(Err(error)),
+            };
+            replace_row(transaction, id, row.as_deref()).map(Ok)
+        });
+        self.note(changed)?
     }
 
-    fn begin(&self) -> Result<WriteTransaction, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        Ok(transaction)
+    fn changed_row(
+        &self,
+        stored: Option<&[u8]>,
+        change: impl FnOnce(Option<OwnStream>) -> Result<Option<OwnStream>, StorageError>,
+    ) -> Result<Option<Vec<u8>>, StorageError> {
+        let before = stored.map(|row| self.decode(row)).transpose()?;
+        Ok(change(before)?.map(|stream| stream.encode()))
     }
 
     fn number(&self, name: &str) -> Result<Option<u64>, StorageError> {
-        let read = || -> Result<Option<u64>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(NUMBERS)?;
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(NUMBERS)?;
             Ok(table.get(name)?.map(|number| number.value()))
-        };
-        read().map_err(|error| self.failed(&error))
+        })
     }
 
     /// Makes the tables of a new database; refuses one of a later layout before
     /// anything is written to it.
     fn check_layout(&self) -> Result<(), StorageError> {
-        let write = || -> Result<u64, redb::Error> {
-            let transaction = self.begin()?;
+        let found = self.with(|database| {
+            let transaction = begin(database)?;
             let found = {
                 let mut numbers = transaction.open_table(NUMBERS)?;
                 let found = numbers.get(LAYOUT)?.map(|number| number.value());
@@ -294,8 +371,8 @@ impl Storage {
                 None => transaction.commit()?,
             }
             Ok(found.unwrap_or(LAYOUT_VERSION))
-        };
-        match write().map_err(|error| self.failed(&error))? {
+        });
+        match found? {
             LAYOUT_VERSION => Ok(()),
             found => Err(StorageError::Newer {
                 path: database_path(&self.dir),
@@ -326,6 +403,12 @@ impl Storage {
         }
         StorageError::Database { path, detail }
     }
+}
+
+fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    Ok(transaction)
 }
 
 fn stored_row(

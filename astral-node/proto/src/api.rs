@@ -3,9 +3,12 @@
 //! Times are RFC 3339 in UTC, rates bit/s in whole numbers. Requests refuse
 //! unknown fields; answers may gain fields.
 
+pub mod settings;
 pub mod web;
 
 use serde::{Deserialize, Serialize};
+
+pub use settings::{Setting, SettingValue, Settings, SettingsPatch, Source};
 
 use crate::ids::{NodeId, StreamId};
 
@@ -85,6 +88,9 @@ pub struct Node {
     /// Whether a connection to it stands.
     #[serde(default)]
     pub connected: bool,
+    /// What its admin must see to, in words; only of the node that answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Where a stream stands.

@@ -14,9 +14,8 @@ use crate::storage::Storage;
 pub(crate) struct Identity {
     key: Arc<SecretKey>,
     storage: Storage,
-    first: NodeRecord,
-    /// The role and the number last signed.
-    last: Mutex<(astral_proto::record::Role, u64)>,
+    /// The record that was signed last, without what was for it alone.
+    last: Mutex<NodeRecord>,
 }
 
 impl Identity {
@@ -25,21 +24,24 @@ impl Identity {
         Self {
             key: Arc::new(key),
             storage,
-            last: Mutex::new((record.role, record.seq)),
-            first: record,
+            last: Mutex::new(record),
         }
     }
 
-    /// Signs the first record with a new number and this change; a role lasts, every
+    /// Takes another name from the next record on.
+    pub(crate) fn rename(&self, name: Option<String>) {
+        lock(&self.last).name = name;
+    }
+
+    /// Signs the record with a new number and this change; a role lasts, every
     /// other change is for this record alone.
     pub(crate) async fn sign(&self, change: impl FnOnce(&mut NodeRecord)) -> SignedNode {
         let record = {
             let mut last = lock(&self.last);
-            let mut record = self.first.clone();
-            record.role = last.0;
-            record.seq = unix_ms().max(last.1 + 1);
+            let mut record = last.clone();
+            record.seq = unix_ms().max(last.seq + 1);
             change(&mut record);
-            *last = (record.role, record.seq);
+            (last.role, last.seq) = (record.role, record.seq);
             record
         };
         let (storage, seq) = (self.storage.clone(), record.seq);

@@ -39,12 +39,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(400);
 
 /// Starts to keep the node's record, and a task for each astral-web. Gives the number
 /// of those whose first round is over.
-pub(crate) fn start(
-    handle: &Handle,
-    identity: Identity,
-    role: watch::Receiver<Role>,
-) -> watch::Receiver<usize> {
-    let identity = Arc::new(identity);
+pub(crate) fn start(handle: &Handle, role: watch::Receiver<Role>) -> watch::Receiver<usize> {
+    let identity = &handle.inner().identity;
     let tasks = &handle.inner().tasks;
     tasks.spawn(keep_role(handle.clone(), identity.clone(), role));
     let rounds = watch::Sender::new(0);

@@ -1,7 +1,5 @@
 use std::process::Command;
 
-use clap::CommandFactory as _;
-
 use super::*;
 
 /// Names the option whose value the child process below is to print.
@@ -190,9 +188,18 @@ fn value(config: &Config, key: &str) -> String {
     }
 }
 
+/// The key of an option in the API.
+fn api_key(key: &str) -> String {
+    match key {
+        "verbose" | "quiet" => "verbosity".to_owned(),
+        key => key.replace('-', "_"),
+    }
+}
+
 fn config(arguments: &[String]) -> anyhow::Result<Config> {
     let program = ["astral-node".to_owned()];
-    Args::try_parse_from(program.iter().chain(arguments))?.into_config()
+    let matches = Args::command().try_get_matches_from(program.iter().chain(arguments))?;
+    Config::from_matches(&matches)
 }
 
 fn settings(text: &str) -> (tempfile::TempDir, Vec<String>) {
@@ -223,32 +230,41 @@ fn in_environment(case: &Case, arguments: &[String]) -> String {
 }
 
 #[test]
-#[ignore = "the other half of every_key_obeys_flag_then_environment_then_file"]
+#[ignore = "the other half of every_key_obeys_flag_then_environment_then_file_and_tells_which_it_was"]
 fn child_prints_one_option() {
     let (Ok(key), Ok(arguments)) = (std::env::var(KEY), std::env::var(ARGUMENTS)) else {
         return;
     };
     let arguments: Vec<String> = arguments.lines().map(str::to_owned).collect();
-    println!("shown<{}>", value(&config(&arguments).unwrap(), &key));
+    let config = config(&arguments).unwrap();
+    let source = config.source(&api_key(&key));
+    println!("shown<{} {source:?}>", value(&config, &key));
 }
 
 #[test]
-fn every_key_obeys_flag_then_environment_then_file() {
+fn every_key_obeys_flag_then_environment_then_file_and_tells_which_it_was() {
     for case in CASES {
         let (_dir, mut arguments) = settings(&format!("{} = {}", case.key, case.file));
         let [file, env, flag] = case.shown;
-        let shown = value(&config(&arguments).unwrap(), case.key);
-        assert_eq!(shown, file, "{} in the file", case.key);
-        let default = value(&config(&["--data-dir=/d".to_owned()]).unwrap(), case.key);
-        assert_ne!(default, file, "the default of {} hides the file", case.key);
+        let told = config(&arguments).unwrap();
+        let shown = (value(&told, case.key), told.source(&api_key(case.key)));
+        assert_eq!(shown, (file.to_owned(), Source::File), "{}", case.key);
+        let default = config(&[]).unwrap();
+        assert_ne!(
+            value(&default, case.key),
+            file,
+            "the default of {} hides the file",
+            case.key
+        );
+        assert_eq!(default.source(&api_key(case.key)), Source::Default);
         let shown = in_environment(case, &arguments);
-        assert_eq!(shown, env, "{} in environment and file", case.key);
+        assert_eq!(shown, format!("{env} Environment"), "{}", case.key);
         arguments.push(match case.flag {
             "" => format!("--{}", case.key),
             value => format!("--{}={value}", case.key),
         });
         let shown = in_environment(case, &arguments);
-        assert_eq!(shown, flag, "{} everywhere", case.key);
+        assert_eq!(shown, format!("{flag} Flag"), "{} everywhere", case.key);
     }
 }
 
@@ -261,6 +277,7 @@ fn every_flag_has_a_case_an_environment_variable_and_help() {
             continue;
         }
         assert!(CASES.iter().any(|case| case.key == key), "no case: {key}");
+        assert!(live::keys().any(|known| known == api_key(key)), "{key}");
         let variable = format!("ASTRAL_NODE_{}", key.to_uppercase().replace('-', "_"));
         assert_eq!(arg.get_env().unwrap(), variable.as_str());
         assert!(arg.get_help().is_some(), "no help: {key}");
@@ -272,6 +289,8 @@ fn every_flag_has_a_case_an_environment_variable_and_help() {
 fn unknown_key_or_wrong_value_in_the_file_says_where() {
     for (text, expected) in [
         ("upstream_limit = 1", "unknown field `upstream_limit`"),
+        ("\n\nsupernod = 'auto'", "line 3"),
+        ("supernode = 'maybe'", "unknown variant `maybe`"),
         ("settings = 'x'", "unknown field `settings`"),
         ("\nhttp = 'here'", "line 2"),
         ("peer = ['nowhere']", "`nowhere` is not host:port"),
@@ -344,6 +363,16 @@ fn data_folder_follows_xdg_and_ignores_what_is_empty_or_relative() {
 }
 
 #[test]
+fn origins_of_the_astral_webs_are_allowed_too() {
+    let arguments = "--data-dir=/d --web=http://Live.example:8443/astral/ --web=http://[::1]:8080 \
+                     --allow-origin=https://a";
+    let arguments: Vec<_> = arguments.split_whitespace().map(str::to_owned).collect();
+    let origins = config(&arguments).unwrap().origins();
+    let expected = ["https://a", "http://live.example:8443", "http://[::1]:8080"];
+    assert_eq!(origins, expected);
+}
+
+#[test]
 fn configuration_for_tests_takes_no_fixed_port() {
     let config = Config::default_in("/d");
     assert_eq!(config.http.port(), 0);
@@ -356,7 +385,7 @@ fn configuration_for_tests_takes_no_fixed_port() {
 fn pages_of_astral_web_may_play_from_the_node_and_https_is_refused_in_words() {
     let arguments = ["--web", "http://Live.Example:90/path/"].map(str::to_owned);
     let config = config(&arguments).unwrap();
-    assert_eq!(config.allow_origin, ["http://live.example:90"]);
+    assert_eq!(config.origins(), ["http://live.example:90"]);
     let error = "https://live.example".parse::<Web>().unwrap_err();
     assert!(error.contains("http:// only"), "{error}");
 }

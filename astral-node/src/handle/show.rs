@@ -53,7 +53,7 @@ fn texts(addresses: &[Address]) -> Vec<String> {
 impl Handle {
     /// This node.
     pub async fn node(&self) -> api::Node {
-        let inner = &self.inner;
+        let (inner, config) = (&self.inner, self.config());
         let place = inner
             .inbox
             .inspect(|overlay, _| {
@@ -64,12 +64,8 @@ impl Handle {
         let (children, role, primary_supernode) = place.unwrap_or((0, Role::Node, None));
         api::Node {
             uuid: inner.id,
-            name: inner
-                .config
-                .name
-                .clone()
-                .unwrap_or_else(|| inner.id.short()),
-            addresses: texts(&own_addresses(&inner.config, inner.addresses.quic)),
+            name: config.name.clone().unwrap_or_else(|| inner.id.short()),
+            addresses: texts(&own_addresses(&config, inner.addresses.quic)),
             role: shown_role(role),
             primary_supernode,
             is_self: true,
@@ -80,6 +76,7 @@ impl Handle {
             version: inner.ready.version.clone(),
             last_seen: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             connected: true,
+            warnings: inner.storage.warnings(),
         }
     }
 
@@ -148,7 +145,7 @@ impl Handle {
         // Whoever follows the link asks the publisher, and this node if it has the stream.
         let mut at = at.to_vec();
         if view.own || receiving {
-            at.extend(own_addresses(&self.inner.config, self.inner.addresses.quic));
+            at.extend(own_addresses(&self.config(), self.inner.addresses.quic));
             at.truncate(astral_proto::limits::ADDRESSES_MAX);
         }
         let latency = intake.map_or(Duration::ZERO, |intake| intake.delay);
@@ -314,6 +311,7 @@ fn other_node(now: Time, peer: PeerView) -> api::Node {
         version: peer.software.unwrap_or_default(),
         last_seen: rfc3339(now, peer.seen),
         connected: peer.rtt.is_some(),
+        warnings: Vec::new(),
     }
 }
 

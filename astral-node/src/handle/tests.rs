@@ -77,3 +77,73 @@ async fn opening_a_player_does_not_take_back_what_the_encoder_did() {
     let state = LiveEvent::State(StreamState::Paused);
     assert_eq!(live.reader.next().await, state);
 }
+
+/// Runs a node until it has been asked and told, and ended in good order.
+async fn for_a_while<T>(config: Config, work: impl AsyncFnOnce(&Handle) -> T) -> T {
+    let node = Node::load(config).await.unwrap();
+    let handle = node.handle();
+    let running = tokio::spawn(node.run(std::future::pending()));
+    let done = work(&handle).await;
+    handle.shutdown();
+    running.await.unwrap().unwrap();
+    done
+}
+
+fn patch<const N: usize>(changes: [(&str, Option<api::SettingValue>); N]) -> api::SettingsPatch {
+    let changes = changes.map(|(key, value)| (key.to_owned(), value));
+    api::SettingsPatch(changes.into())
+}
+
+#[tokio::test]
+async fn changed_settings_hold_at_once_and_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let wish = patch([
+        (
+            "upstream_limit",
+            Some(api::SettingValue::Text("3mbit".into())),
+        ),
+        ("name", Some(api::SettingValue::Text("Renamed".into()))),
+    ]);
+    let told = for_a_while(Config::default_in(dir.path()), async |handle| {
+        let told = handle.change_settings(wish).await.unwrap();
+        assert_eq!(handle.uplink().limit(), Some(3_000_000));
+        let promised = handle
+            .inner
+            .inbox
+            .inspect(|overlay, _| (overlay.limit_bps(), overlay.own_name()));
+        let promised = promised.await.unwrap();
+        assert_eq!(promised, (Some(3_000_000), Some("Renamed".to_owned())));
+        assert_eq!(handle.node().await.name, "Renamed");
+        told
+    });
+    let told = told.await;
+    assert_eq!(told.0["name"].source, api::Source::Saved);
+
+    for_a_while(Config::default_in(dir.path()), async |handle| {
+        assert_eq!(handle.settings(), told);
+        assert_eq!(handle.uplink().limit(), Some(3_000_000));
+        let reset = patch([("upstream_limit", None)]);
+        let told = handle.change_settings(reset).await.unwrap();
+        assert_eq!(told.0["upstream_limit"].source, api::Source::Default);
+        assert_eq!(handle.uplink().limit(), Some(8_000_000));
+    })
+    .await;
+    for_a_while(Config::default_in(dir.path()), async |handle| {
+        assert_eq!(handle.uplink().limit(), Some(8_000_000));
+        assert_eq!(handle.node().await.name, "Renamed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_setting_that_a_flag_decides_is_a_conflict() {
+    let dir = TempDir::new().unwrap();
+    let mut config = Config::default_in(dir.path());
+    config.sources.insert("name", api::Source::Flag);
+    for_a_while(config, async |handle| {
+        let wish = patch([("name", Some(api::SettingValue::Text("x".into())))]);
+        let refused = handle.change_settings(wish).await;
+        assert!(matches!(refused, Err(ApiError::Conflict(_))), "{refused:?}");
+    })
+    .await;
+}

@@ -6,6 +6,7 @@
 //! something, and so needs the token or the pages' guard value, [`super::routes`] says.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use astral_proto::api::GUARD_HEADER;
 use astral_proto::ids::sha256;
@@ -13,10 +14,12 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use hyper::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
+use tokio::sync::watch;
 
 use super::Caller;
 use super::host::{self, Hosts};
 use super::problem::Failure;
+use crate::config::Config;
 use crate::handle::Handle;
 
 /// Which rules a path is under.
@@ -91,7 +94,8 @@ pub(super) struct Guard {
     guard: [u8; 32],
     hosts: Hosts,
     public_origin: Option<String>,
-    allowed: Vec<String>,
+    /// Whose origins may change at any time.
+    settings: watch::Receiver<Arc<Config>>,
     loopback: bool,
     require_token: bool,
 }
@@ -113,11 +117,7 @@ impl Guard {
                 public: public_host,
             },
             public_origin,
-            allowed: config
-                .allow_origin
-                .iter()
-                .filter_map(|o| host::origin(o))
-                .collect(),
+            settings: handle.settings_watch(),
             loopback: bound.ip().to_canonical().is_loopback(),
             require_token: config.require_token,
         }
@@ -164,7 +164,11 @@ impl Guard {
     }
 
     fn allows(&self, origin: &str) -> bool {
-        host::origin(origin).is_some_and(|origin| self.allowed.contains(&origin))
+        let allowed = self.settings.borrow().origins();
+        host::origin(origin).is_some_and(|origin| {
+            let mut allowed = allowed.iter().filter_map(|o| host::origin(o));
+            allowed.any(|allowed| allowed == origin)
+        })
     }
 
     fn site(&self, parts: &Parts, host: &str, area: Area) -> Result<Site, Failure> {

@@ -110,7 +110,9 @@ impl From<ApiError> for Failure {
                 failure.problem.candidates = candidates;
                 failure
             }
-            ApiError::NameTaken(_) => Self::new(StatusCode::CONFLICT, detail),
+            ApiError::NameTaken(_) | ApiError::Conflict(_) => {
+                Self::new(StatusCode::CONFLICT, detail)
+            }
             ApiError::NotOwn | ApiError::Refused(_) => Self::forbidden(detail),
             ApiError::Invalid(_) => Self::unacceptable(detail),
             ApiError::NoRoom(_) | ApiError::Ending => Self::not_now(detail),

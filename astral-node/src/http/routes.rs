@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
-use super::api::{events, node, ping, streams, tickets};
+use super::api::{events, node, ping, settings, streams, tickets};
 use super::guard::Access;
 use super::problem::Failure;
 use super::{App, ingest, live, metrics, pages};
@@ -62,6 +62,10 @@ fn api() -> Router<Arc<App>> {
             change(delete(tickets::revoke)),
         )
         .route("/streams/{slug}/ticket", change(delete(tickets::stop)))
+        .route(
+            "/settings",
+            get(settings::show).merge(change(patch(settings::change))),
+        )
         .route("/ping", get(ping::send).post(ping::take))
 }
 

@@ -132,13 +132,14 @@ fn file_that_is_no_database_is_an_error_and_stays() {
 fn database_of_a_later_version_is_refused_and_stays() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Storage::open(dir.path()).unwrap();
-    let transaction = storage.begin().unwrap();
-    transaction
-        .open_table(NUMBERS)
-        .unwrap()
-        .insert(LAYOUT, LAYOUT_VERSION + 1)
-        .unwrap();
-    transaction.commit().unwrap();
+    let raised = storage.with(|database| {
+        let transaction = begin(database)?;
+        transaction
+            .open_table(NUMBERS)?
+            .insert(LAYOUT, LAYOUT_VERSION + 1)?;
+        Ok(transaction.commit()?)
+    });
+    raised.unwrap();
     drop(storage);
     for _ in 0..2 {
         let error = Storage::open(dir.path()).unwrap_err();
@@ -154,11 +155,12 @@ fn stream_of_a_later_form_is_refused_and_stays() {
     let one = stream(1, "one");
     let mut row = one.encode();
     row[0] += 1;
-    replace_row(storage.begin().unwrap(), one.id(), Some(&row)).unwrap();
+    let put = storage.with(|database| replace_row(begin(database)?, one.id(), Some(&row)));
+    put.unwrap();
     assert!(storage.streams().is_err());
     assert!(storage.put_stream(&one).is_err());
-    let transaction = storage.begin().unwrap();
-    assert_eq!(stored_row(&transaction, one.id()).unwrap(), Some(row));
+    let kept = storage.with(|database| stored_row(&begin(database)?, one.id()));
+    assert_eq!(kept.unwrap(), Some(row));
 }
 
 /// Does not run by itself: the other half of the test below.

@@ -179,6 +179,17 @@ pub enum Event {
         /// Whom to dial.
         target: Target,
     },
+    /// Nodes that were connected in an earlier life, the best first: a few of them are
+    /// dialled while hardly anybody else is connected.
+    Remembered {
+        /// Whom.
+        targets: Vec<Target>,
+    },
+    /// What bare slugs meant first in an earlier life.
+    Named {
+        /// Slug and stream.
+        slugs: Vec<(String, StreamId)>,
+    },
     /// A ticket is to end.
     Revoke {
         /// The ticket.

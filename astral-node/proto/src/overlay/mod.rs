@@ -27,6 +27,7 @@ mod gossip;
 mod peers;
 mod random;
 mod records;
+mod remembered;
 mod search;
 mod standby;
 mod supernodes;
@@ -48,6 +49,7 @@ use budget::Budget;
 use feeds::Feed;
 use peers::{Ban, Bootstrap, Dial, Peer, Pending};
 use random::Random;
+use remembered::Remembered;
 use search::Stream;
 use supernodes::Supernodes;
 use timer::TimerTable;
@@ -65,6 +67,7 @@ enum Timer {
     Search(StreamId),
     Stall(StreamId),
     Redial(usize),
+    Remembered,
     Recharge,
     Spread,
     Sweep,
@@ -81,6 +84,7 @@ impl Timer {
             Self::Search(_) => "search",
             Self::Stall(_) => "stall",
             Self::Redial(_) => "redial",
+            Self::Remembered => "remembered",
             Self::Recharge => "recharge",
             Self::Spread => "spread",
             Self::Sweep => "sweep",
@@ -116,6 +120,7 @@ pub struct Overlay {
     dials: BTreeMap<DialId, Dial>,
     dial_count: u64,
     bootstraps: Vec<Bootstrap>,
+    remembered: Remembered,
     banned: BTreeMap<Ban, Time>,
     news: BTreeMap<StreamId, Option<ConnId>>,
     records: Records,
@@ -146,6 +151,7 @@ impl Overlay {
             dials: BTreeMap::new(),
             dial_count: 0,
             bootstraps: Vec::new(),
+            remembered: Remembered::default(),
             banned: BTreeMap::new(),
             news: BTreeMap::new(),
             records: Records::default(),
@@ -210,6 +216,7 @@ impl Overlay {
             Timer::Search(stream) => self.search_due(now, stream),
             Timer::Stall(stream) => self.check_stall(now, stream),
             Timer::Redial(index) => self.redial(now, index),
+            Timer::Remembered => self.dial_remembered(now),
             Timer::Recharge => self.recharge(now),
             Timer::Spread => self.spread(now),
             Timer::Sweep => {
@@ -246,6 +253,8 @@ impl Overlay {
             Event::Unwant { stream, why } => self.unwant(stream, why),
             Event::Find { id, slug } => self.find(id, slug),
             Event::Bootstrap { target } => self.bootstrap(now, target),
+            Event::Remembered { targets } => self.remember(now, targets),
+            Event::Named { slugs } => self.records.name_first(slugs),
             Event::Revoke { ticket } => self.revoke(ticket),
             Event::Forget { node } => self.forget(node),
             Event::Limit { bps } => self.budget.limit_bps = bps,

@@ -74,10 +74,28 @@ pub struct Records {
     streams: BTreeMap<StreamId, KnownStream>,
     by_slug: BTreeMap<String, BTreeSet<StreamId>>,
     nodes: BTreeMap<NodeId, KnownNode>,
+    /// What bare slugs meant first in an earlier life.
+    first: BTreeMap<String, StreamId>,
     count: u64,
 }
 
 impl Records {
+    /// Takes over what bare slugs meant first in an earlier life.
+    pub(crate) fn name_first(&mut self, slugs: Vec<(String, StreamId)>) {
+        self.first = slugs.into_iter().take(STREAM_RECORDS_MAX).collect();
+    }
+
+    /// What each bare slug meant first, of the slugs that are known now.
+    pub(crate) fn first_named(&self) -> impl Iterator<Item = (&str, StreamId)> {
+        self.by_slug.iter().filter_map(|(slug, ids)| {
+            let seen = ids
+                .iter()
+                .filter_map(|id| Some((self.streams.get(id)?.first_seen, *id)));
+            let first = self.first.get(slug).copied();
+            Some((slug.as_str(), first.or_else(|| Some(seen.min()?.1))?))
+        })
+    }
+
     /// Keeps a record. One that is `held` here always finds room.
     pub(crate) fn insert_stream(
         &mut self,
@@ -253,16 +271,19 @@ impl Records {
             .filter(|(id, known)| {
                 slug::names(text, &known.record.value().name, *id) && counts(*id, known)
             })
-            .map(|(id, known)| (!own(id), known.first_seen, id))
+            .map(|(id, known)| {
+                let is_first = self.first.get(text) == Some(&id);
+                (!own(id), !is_first, known.first_seen, id)
+            })
             .collect();
         hits.sort_unstable();
         hits.dedup();
         let exact = id.is_some() || bare.is_none();
         match hits.as_slice() {
             [] => Resolved::Unknown,
-            [one] => Resolved::One(one.2),
-            [first, ..] if exact => Resolved::One(first.2),
-            many => Resolved::Many(many.iter().map(|hit| hit.2).collect()),
+            [one] => Resolved::One(one.3),
+            [first, ..] if exact => Resolved::One(first.3),
+            many => Resolved::Many(many.iter().map(|hit| hit.3).collect()),
         }
     }
 

@@ -3,6 +3,7 @@
 //! publisher raises and that routes carry on.
 
 mod failover;
+mod remembered;
 mod supernodes;
 
 use std::collections::{BTreeMap, BTreeSet};

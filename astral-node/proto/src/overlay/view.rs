@@ -103,6 +103,30 @@ impl Overlay {
         self.id
     }
 
+    /// The upload limit in bit/s; `None`: unlimited.
+    pub fn limit_bps(&self) -> Option<u64> {
+        self.budget.limit_bps
+    }
+
+    /// This node's name, as its record says it.
+    pub fn own_name(&self) -> Option<String> {
+        self.record.value().name.clone()
+    }
+
+    /// What each bare slug meant first, of the listed streams of others that are known.
+    pub fn slugs_view(&self) -> Vec<(String, StreamId)> {
+        let listed = |id: &StreamId| {
+            let known = self.records.stream(*id);
+            known.is_some_and(|known| known.record.value().is_listed())
+                && self.streams.get(id).is_none_or(|s| s.own.is_none())
+        };
+        self.records
+            .first_named()
+            .filter(|(_, id)| listed(id))
+            .map(|(slug, id)| (slug.to_owned(), id))
+            .collect()
+    }
+
     /// Upload that is promised to others, in bit/s.
     pub fn promised_bps(&self) -> u64 {
         self.budget.promised_bps

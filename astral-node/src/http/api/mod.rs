@@ -3,6 +3,7 @@
 pub(super) mod events;
 pub(super) mod node;
 pub(super) mod ping;
+pub(super) mod settings;
 pub(super) mod streams;
 pub(super) mod tickets;
 

@@ -7,6 +7,7 @@ mod media;
 mod metrics;
 mod routes;
 mod safety;
+mod settings;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
