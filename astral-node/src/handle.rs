@@ -1,12 +1,13 @@
 //! The handle to a running node: what its HTTP API can ask of it.
 
 mod own;
+mod resume;
 mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -113,6 +114,8 @@ pub(crate) struct State {
     own: Mutex<HashMap<StreamId, Own>>,
     readers: Mutex<HashMap<StreamId, Readers>>,
     rates: Mutex<HashMap<TicketId, show::RateMark>>,
+    /// Streams that were asked for, not only read by a player.
+    wanted: Mutex<BTreeSet<StreamId>>,
     /// Held while settings change: one change after the other.
     changing: tokio::sync::Mutex<()>,
 }
@@ -319,6 +322,7 @@ impl Handle {
         })
         .await;
         if let Some(ticket) = before {
+            self.keep_wanted(id).await;
             return Ok(Watched::Already(ticket));
         }
         let mut changes = self.changes();
@@ -331,7 +335,10 @@ impl Handle {
             }
         };
         match tokio::time::timeout(WATCH_WITHIN, active).await {
-            Ok(ticket) => Ok(Watched::New(ticket)),
+            Ok(ticket) => {
+                self.keep_wanted(id).await;
+                Ok(Watched::New(ticket))
+            }
             Err(_) => {
                 let reason = self.why_not(id).await;
                 // What was answered with a no is not gone on with behind the caller's back.
@@ -366,7 +373,8 @@ impl Handle {
                 .stream_view(now, id)
                 .is_some_and(|view| view.intake.is_some())
         });
-        if held.await != Some(true) {
+        let was_wanted = self.drop_wanted(id).await;
+        if held.await != Some(true) && !was_wanted {
             return Err(ApiError::Unknown("the stream is not being received".into()));
         }
         self.tell(Event::Unwant {
@@ -421,6 +429,7 @@ impl Handle {
         if known.await != Some(true) {
             return Err(ApiError::Unknown(format!("no node {node} is known")));
         }
+        self.forget_peer(node).await?;
         self.tell(Event::Forget { node }).await;
         Ok(())
     }

@@ -178,6 +178,7 @@ impl Node {
         tasks.spawn(accept(self.endpoint.clone(), handle.clone()));
         handle.restore_streams()?;
         handle.bootstrap();
+        handle.resume().await;
         let rounds = bootstrap::start(&handle, self.started.role.clone());
         tasks.spawn(became_ready(handle.clone(), rounds));
         if let Some(rtmp) = self.rtmp {

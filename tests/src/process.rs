@@ -65,6 +65,15 @@ impl Launch {
         self.option("--upstream-limit", rate)
     }
 
+    /// Tells it of no other node from now on.
+    pub fn alone(mut self) -> Self {
+        if let Some(at) = self.options.iter().position(|option| option == "--peer") {
+            self.options.drain(at..at + 2);
+            return self.alone();
+        }
+        self
+    }
+
     /// Ports that stay the same from one start to the next.
     pub fn fixed_ports(mut self) -> Self {
         let tcp = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr());
@@ -236,9 +245,14 @@ impl Node {
     }
 
     /// Kills it and starts it again on the same folder.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_as(|launch| launch).await
+    }
+
+    /// The same with a changed command line.
+    pub async fn restart_as(mut self, change: impl FnOnce(Launch) -> Launch) -> Self {
         self.kill();
-        let launch = self.launch.clone();
+        let launch = change(self.launch.clone());
         drop(self);
         launch.start().await
     }

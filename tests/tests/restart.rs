@@ -74,6 +74,39 @@ async fn a_killed_publisher_goes_on_under_the_same_stream_and_viewers_play_on() 
     check_timeline(&received);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_relays_and_viewers_take_up_what_they_did_without_being_told() {
+    let _turn = turn::shared().await;
+    let clip = Clip::small(60);
+    let publisher = Launch::new("publisher").fixed_ports();
+    let mut chain = Chain::start_with(publisher, "Taken Up").await;
+    let _encoder = Encoder::rtmp(clip, &chain.ingest);
+    flows(&chain.viewer, &chain.stream).await;
+
+    chain.viewer = chain.viewer.restart_as(Launch::alone).await;
+    taken_up(&chain.viewer, &chain.stream).await;
+    // The relay's killing leaves the viewer to whoever else it knows.
+    chain.relay = chain.relay.restart_as(Launch::alone).await;
+    taken_up(&chain.relay, &chain.stream).await;
+    taken_up(&chain.viewer, &chain.stream).await;
+}
+
+/// Waits until a node knows the stream again, and its frames flow.
+async fn taken_up(node: &astral_tests::process::Node, stream: &astral_proto::api::Stream) {
+    let slug = stream.id.to_string();
+    let frames = until("the stream to arrive", s(30), async || {
+        let local = node.api.try_stream(&slug).await?.local;
+        check(local.receiving, format!("{local:?}"))?;
+        Ok::<_, String>(local.frames_received)
+    })
+    .await;
+    until("more frames", s(20), async || {
+        let local = node.api.try_stream(&slug).await?.local;
+        check(local.frames_received > frames + 30, format!("{local:?}"))
+    })
+    .await;
+}
+
 /// The timeline goes on within 4 s of where it was, in every track.
 fn check_timeline(received: &astral_tests::recording::Received) {
     for (track, timescale) in [(1, 90_000_u64), (2, 48_000)] {

@@ -147,3 +147,5 @@ async fn a_setting_that_a_flag_decides_is_a_conflict() {
     })
     .await;
 }
+
+mod resume;

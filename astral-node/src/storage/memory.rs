@@ -62,9 +62,9 @@ struct SlugRow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct WantedStream {
-    /// `host:port` of nodes that had it.
-    #[n(0)]
-    pub(crate) addresses: Vec<String>,
+    /// Nodes that had it, and their `host:port`.
+    #[cbor(n(0), with = "nodes")]
+    pub(crate) nodes: Vec<(NodeId, Vec<String>)>,
 }
 
 impl Storage {
@@ -211,6 +211,37 @@ impl Storage {
             return Ok(());
         }
         self.put_rows(WANTED, &[(id.0.as_bytes().to_vec(), wanted.map(encoded))])
+    }
+}
+
+/// Nodes with their addresses, as pairs of 16 bytes and texts.
+mod nodes {
+    use astral_proto::ids::NodeId;
+    use minicbor::bytes::ByteArray;
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decode, Decoder, Encode, Encoder};
+
+    type Pairs = Vec<(ByteArray<16>, Vec<String>)>;
+
+    pub(super) fn encode<C, W: Write>(
+        nodes: &[(NodeId, Vec<String>)],
+        encoder: &mut Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        let pairs = nodes
+            .iter()
+            .map(|(node, addresses)| (ByteArray::from(*node.0.as_bytes()), addresses.clone()));
+        pairs.collect::<Pairs>().encode(encoder, context)
+    }
+
+    pub(super) fn decode<C>(
+        decoder: &mut Decoder<'_>,
+        context: &mut C,
+    ) -> Result<Vec<(NodeId, Vec<String>)>, DecodeError> {
+        let pairs = Pairs::decode(decoder, context)?.into_iter();
+        let named = pairs.map(|(id, at)| (NodeId(uuid::Uuid::from_bytes(*id)), at));
+        Ok(named.collect())
     }
 }
 

@@ -207,3 +207,5 @@ fn marks_survive_a_killed_process() {
     let kept = Storage::open(dir.path()).unwrap().streams().unwrap();
     assert!(promised >= 15 && kept[0].marks.group >= promised);
 }
+
+mod memory;

@@ -113,6 +113,12 @@ impl Overlay {
         self.record.value().name.clone()
     }
 
+    /// Who feeds this node a stream.
+    pub fn parent_of(&self, id: StreamId) -> Option<NodeId> {
+        let stream = self.streams.get(&id)?;
+        stream.parent.as_ref().map(|parent| parent.node)
+    }
+
     /// What each bare slug meant first, of the listed streams of others that are known.
     pub fn slugs_view(&self) -> Vec<(String, StreamId)> {
         let listed = |id: &StreamId| {
