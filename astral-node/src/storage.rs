@@ -6,7 +6,6 @@
 //! moved alone. Every write is on disk when the call returns. All calls block: async
 //! code goes through `spawn_blocking`. Nothing is ever deleted to get over an error.
 
-#[allow(dead_code)]
 mod memory;
 mod private_file;
 mod rows;
@@ -22,7 +21,6 @@ use redb::{TableDefinition, WriteTransaction};
 use tracing::{info, warn};
 
 use crate::lock::lock;
-#[allow(unused_imports)]
 pub(crate) use memory::{RememberedPeer, RememberedSlug, WantedStream};
 pub(crate) use private_file::write_private;
 pub(crate) use stream::{Marks, OwnStream};
