@@ -45,10 +45,8 @@ pub(super) fn configure(
 
 /// Ticks per second: the sample rate for audio.
 pub(super) fn timescale(config: &CodecConfig) -> u32 {
-    match config {
-        CodecConfig::H264 { .. } => VIDEO_TIMESCALE,
-        CodecConfig::Aac { sample_rate, .. } => *sample_rate,
-    }
+    let sample_rate = config.sound().map(|(sample_rate, _)| sample_rate);
+    sample_rate.unwrap_or(VIDEO_TIMESCALE)
 }
 
 impl Decoding {
