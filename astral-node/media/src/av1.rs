@@ -235,4 +235,4 @@ fn is_shown_key_frame(frame: &Obu<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

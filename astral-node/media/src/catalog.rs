@@ -15,11 +15,8 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
-use crate::aac::{AacError, AudioSpecificConfig};
-use crate::av1::{Av1Config, Av1Error};
-use crate::h264::{AvcConfig, H264Error, MAX_DIMENSION};
-use crate::h265::{H265Error, HevcConfig};
-use crate::opus::{OpusError, OpusHead};
+use crate::codec::{Codec, CodecError, CodecKind};
+use crate::h264::MAX_DIMENSION;
 use crate::track::{CodecConfig, Track, TrackKind};
 
 /// Most bytes of an encoded catalog, as of any control message.
@@ -106,45 +103,13 @@ pub enum CatalogError {
         /// Bytes.
         size: usize,
     },
-    /// An H.264 record that does not parse.
+    /// A decoder configuration that does not parse.
     #[error("track {track}: {error}")]
-    H264 {
+    Codec {
         /// Track number.
         track: u8,
         /// What is wrong with it.
-        error: H264Error,
-    },
-    /// An H.265 record that does not parse.
-    #[error("track {track}: {error}")]
-    H265 {
-        /// Track number.
-        track: u8,
-        /// What is wrong with it.
-        error: H265Error,
-    },
-    /// An AV1 record that does not parse.
-    #[error("track {track}: {error}")]
-    Av1 {
-        /// Track number.
-        track: u8,
-        /// What is wrong with it.
-        error: Av1Error,
-    },
-    /// An Opus header that does not parse.
-    #[error("track {track}: {error}")]
-    Opus {
-        /// Track number.
-        track: u8,
-        /// What is wrong with it.
-        error: OpusError,
-    },
-    /// An AAC configuration that does not parse.
-    #[error("track {track}: {error}")]
-    Aac {
-        /// Track number.
-        track: u8,
-        /// What is wrong with it.
-        error: AacError,
+        error: CodecError,
     },
 }
 
@@ -388,13 +353,12 @@ fn check_track(track: &Track) -> Result<(), CatalogError> {
         });
     }
     check_values(track)?;
-    let id = track.id;
     match &track.config {
-        CodecConfig::H264 { avcc, .. } => check_h264(id, avcc),
-        CodecConfig::H265 { hvcc, .. } => check_h265(id, hvcc),
-        CodecConfig::Av1 { av1c, .. } => check_av1(id, av1c),
-        CodecConfig::Aac { asc, .. } => check_aac(id, asc),
-        CodecConfig::Opus { head, .. } => check_opus(id, head),
+        CodecConfig::H264 { avcc, .. } => check_config(track.id, CodecKind::H264, avcc),
+        CodecConfig::H265 { hvcc, .. } => check_config(track.id, CodecKind::H265, hvcc),
+        CodecConfig::Av1 { av1c, .. } => check_config(track.id, CodecKind::Av1, av1c),
+        CodecConfig::Aac { asc, .. } => check_config(track.id, CodecKind::Aac, asc),
+        CodecConfig::Opus { head, .. } => check_config(track.id, CodecKind::Opus, head),
     }
 }
 
@@ -422,51 +386,16 @@ fn check_values(track: &Track) -> Result<(), CatalogError> {
     Ok(())
 }
 
-fn check_h264(track: u8, avcc: &[u8]) -> Result<(), CatalogError> {
-    check_length(track, avcc)?;
-    let config = AvcConfig::parse(avcc).map_err(|error| CatalogError::H264 { track, error })?;
+fn check_config(track: u8, kind: CodecKind, config: &[u8]) -> Result<(), CatalogError> {
+    check_length(track, config)?;
+    let codec = Codec::parse(kind, config).map_err(|error| CatalogError::Codec { track, error })?;
     let bad = |field| Err(CatalogError::Value { track, field });
-    if !config.is_complete() {
-        return bad("H.264 record: it has no parameter sets");
+    if codec.config().is_none() {
+        return bad("decoder configuration: it has no parameter sets");
     }
-    if config.length_size() != 4 {
-        return bad("H.264 record: its NAL lengths are not of four bytes");
+    if codec.length_size().is_some_and(|size| size != 4) {
+        return bad("decoder configuration: its NAL lengths are not of four bytes");
     }
-    Ok(())
-}
-
-fn check_h265(track: u8, hvcc: &[u8]) -> Result<(), CatalogError> {
-    check_length(track, hvcc)?;
-    let config = HevcConfig::parse(hvcc).map_err(|error| CatalogError::H265 { track, error })?;
-    let bad = |field| Err(CatalogError::Value { track, field });
-    if !config.is_complete() {
-        return bad("H.265 record: it has no parameter sets");
-    }
-    if config.length_size() != 4 {
-        return bad("H.265 record: its NAL lengths are not of four bytes");
-    }
-    Ok(())
-}
-
-fn check_av1(track: u8, av1c: &[u8]) -> Result<(), CatalogError> {
-    check_length(track, av1c)?;
-    let config = Av1Config::parse(av1c).map_err(|error| CatalogError::Av1 { track, error })?;
-    if !config.is_complete() {
-        let field = "AV1 record: it has no sequence header";
-        return Err(CatalogError::Value { track, field });
-    }
-    Ok(())
-}
-
-fn check_aac(track: u8, asc: &[u8]) -> Result<(), CatalogError> {
-    check_length(track, asc)?;
-    AudioSpecificConfig::parse(asc).map_err(|error| CatalogError::Aac { track, error })?;
-    Ok(())
-}
-
-fn check_opus(track: u8, head: &[u8]) -> Result<(), CatalogError> {
-    check_length(track, head)?;
-    OpusHead::parse(head).map_err(|error| CatalogError::Opus { track, error })?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ pub mod aac;
 pub mod av1;
 mod bits;
 pub mod catalog;
+pub mod codec;
 pub mod file;
 pub mod flv;
 pub mod fmp4;
