@@ -121,7 +121,7 @@ Examples:
   ffmpeg -re -i INPUT -c copy -f mp4 -movflags +cmaf+frag_keyframe -frag_duration 200000 - \\
     | astral publish \"My Show\" -                whatever ffmpeg can read
 
-A file is H.264 with AAC in MP4, plain or fragmented. A stream that this command
+A file is MP4, plain or fragmented: H.264, H.265 or AV1, with AAC or Opus. A stream that this command
 created ends with it, unless --keep; one that was there before stays.";
 
 /// `publish`.

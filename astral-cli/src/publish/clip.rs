@@ -41,7 +41,7 @@ impl Clip {
     /// Opens a file, to be sent once or again and again.
     ///
     /// # Errors
-    /// It cannot be read, or is no MP4 with H.264 and AAC.
+    /// It cannot be read, or is no MP4 with a codec that is carried.
     pub(crate) fn file(path: &Path, repeat: bool) -> Result<Self, Failure> {
         let shown = path.display();
         let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
@@ -137,7 +137,7 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
         if lanes.is_empty() {
             let codecs: Vec<String> = file.ignored().iter().map(|t| t.codec.to_string()).collect();
             bail!(
-                "it has no H.264 or AAC track (it has: {})",
+                "it has no H.264, H.265, AV1, AAC or Opus track (it has: {})",
                 codecs.join(", ")
             );
         }
@@ -257,7 +257,7 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
 impl Lane {
     /// How long a sample lasts: sound by its codec, pictures as the file says.
     fn duration_of(&self, sample: &Sample) -> u32 {
-        let by_codec = self.track.audio_frame_ticks();
+        let by_codec = self.track.audio_frame_ticks(&sample.data);
         by_codec.or(sample.duration).unwrap_or(0)
     }
 }

@@ -15,9 +15,9 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
-use crate::aac::{AacError, AudioSpecificConfig};
-use crate::h264::{AvcConfig, H264Error, MAX_DIMENSION};
-use crate::track::{CodecConfig, Track};
+use crate::codec::{Codec, CodecError, CodecKind};
+use crate::h264::MAX_DIMENSION;
+use crate::track::{CodecConfig, Track, TrackKind};
 
 /// Most bytes of an encoded catalog, as of any control message.
 pub const MAX_CATALOG: usize = 64 * 1024;
@@ -32,6 +32,9 @@ pub const MAX_TIMESCALE: u32 = 10_000_000;
 
 const CODEC_H264: u32 = 1;
 const CODEC_AAC: u32 = 2;
+const CODEC_H265: u32 = 3;
+const CODEC_AV1: u32 = 4;
+const CODEC_OPUS: u32 = 5;
 
 /// A stream's tracks, and where its current epoch stands on the stream's timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,21 +103,13 @@ pub enum CatalogError {
         /// Bytes.
         size: usize,
     },
-    /// An H.264 record that does not parse.
+    /// A decoder configuration that does not parse.
     #[error("track {track}: {error}")]
-    H264 {
+    Codec {
         /// Track number.
         track: u8,
         /// What is wrong with it.
-        error: H264Error,
-    },
-    /// An AAC configuration that does not parse.
-    #[error("track {track}: {error}")]
-    Aac {
-        /// Track number.
-        track: u8,
-        /// What is wrong with it.
-        error: AacError,
+        error: CodecError,
     },
 }
 
@@ -173,7 +168,7 @@ impl Catalog {
 
     /// The first track of pictures.
     pub fn video(&self) -> Option<&Track> {
-        let is_video = |track: &&Track| matches!(track.config, CodecConfig::H264 { .. });
+        let is_video = |track: &&Track| track.config.kind() == TrackKind::Video;
         self.tracks.iter().find(is_video)
     }
 }
@@ -243,37 +238,24 @@ impl From<&Catalog> for Wire {
 
 impl From<&Track> for WireTrack {
     fn from(track: &Track) -> Self {
-        let mut wire = Self {
+        let (codec, config) = match &track.config {
+            CodecConfig::H264 { avcc, .. } => (CODEC_H264, avcc),
+            CodecConfig::Aac { asc, .. } => (CODEC_AAC, asc),
+            CodecConfig::H265 { hvcc, .. } => (CODEC_H265, hvcc),
+            CodecConfig::Av1 { av1c, .. } => (CODEC_AV1, av1c),
+            CodecConfig::Opus { head, .. } => (CODEC_OPUS, head),
+        };
+        let (size, sound) = (track.config.size(), track.config.sound());
+        Self {
             id: track.id,
             timescale: track.timescale,
-            codec: CODEC_H264,
-            config: ByteVec::from(Vec::new()),
-            width: None,
-            height: None,
-            sample_rate: None,
-            channels: None,
-        };
-        match &track.config {
-            CodecConfig::H264 {
-                avcc,
-                width,
-                height,
-            } => {
-                wire.config = avcc.to_vec().into();
-                (wire.width, wire.height) = (Some(*width), Some(*height));
-            }
-            CodecConfig::Aac {
-                asc,
-                sample_rate,
-                channels,
-            } => {
-                wire.codec = CODEC_AAC;
-                wire.config = asc.to_vec().into();
-                wire.sample_rate = Some(*sample_rate);
-                wire.channels = Some(u32::from(*channels));
-            }
+            codec,
+            config: config.to_vec().into(),
+            width: size.map(|(width, _)| width),
+            height: size.map(|(_, height)| height),
+            sample_rate: sound.map(|(rate, _)| rate),
+            channels: sound.map(|(_, channels)| channels.into()),
         }
-        wire
     }
 }
 
@@ -305,16 +287,35 @@ impl WireTrack {
         let track = self.id;
         let missing = |field| CatalogError::Value { track, field };
         let config = Bytes::from(Vec::from(self.config));
+        let width = || self.width.ok_or(missing("width"));
+        let height = || self.height.ok_or(missing("height"));
+        let sample_rate = || self.sample_rate.ok_or(missing("sample rate"));
+        let channels = || narrow(self.channels).map_err(|_| missing("number of channels"));
         let config = match self.codec {
             CODEC_H264 => CodecConfig::H264 {
                 avcc: config,
-                width: self.width.ok_or(missing("width"))?,
-                height: self.height.ok_or(missing("height"))?,
+                width: width()?,
+                height: height()?,
             },
             CODEC_AAC => CodecConfig::Aac {
                 asc: config,
-                sample_rate: self.sample_rate.ok_or(missing("sample rate"))?,
-                channels: narrow(self.channels).map_err(|_| missing("number of channels"))?,
+                sample_rate: sample_rate()?,
+                channels: channels()?,
+            },
+            CODEC_H265 => CodecConfig::H265 {
+                hvcc: config,
+                width: width()?,
+                height: height()?,
+            },
+            CODEC_AV1 => CodecConfig::Av1 {
+                av1c: config,
+                width: width()?,
+                height: height()?,
+            },
+            CODEC_OPUS => CodecConfig::Opus {
+                head: config,
+                sample_rate: sample_rate()?,
+                channels: channels()?,
             },
             _ => return Ok(None),
         };
@@ -351,46 +352,49 @@ fn check_track(track: &Track) -> Result<(), CatalogError> {
             timescale: track.timescale,
         });
     }
+    check_values(track)?;
     match &track.config {
-        CodecConfig::H264 {
-            avcc,
-            width,
-            height,
-        } => check_h264(track.id, avcc, *width, *height),
-        CodecConfig::Aac {
-            asc,
-            sample_rate,
-            channels,
-        } => check_aac(track.id, asc, *sample_rate, *channels),
+        CodecConfig::H264 { avcc, .. } => check_config(track.id, CodecKind::H264, avcc),
+        CodecConfig::H265 { hvcc, .. } => check_config(track.id, CodecKind::H265, hvcc),
+        CodecConfig::Av1 { av1c, .. } => check_config(track.id, CodecKind::Av1, av1c),
+        CodecConfig::Aac { asc, .. } => check_config(track.id, CodecKind::Aac, asc),
+        CodecConfig::Opus { head, .. } => check_config(track.id, CodecKind::Opus, head),
     }
 }
 
-fn check_h264(track: u8, avcc: &[u8], width: u32, height: u32) -> Result<(), CatalogError> {
-    check_length(track, avcc)?;
-    let config = AvcConfig::parse(avcc).map_err(|error| CatalogError::H264 { track, error })?;
-    let sizes = 1..=MAX_DIMENSION;
-    let bad = |field| Err(CatalogError::Value { track, field });
-    if !config.is_complete() {
-        return bad("H.264 record: it has no parameter sets");
-    }
-    if config.length_size() != 4 {
-        return bad("H.264 record: its NAL lengths are not of four bytes");
-    }
-    if !sizes.contains(&width) || !sizes.contains(&height) {
+/// Sizes, rates and counts that muxers write down.
+fn check_values(track: &Track) -> Result<(), CatalogError> {
+    let bad = |field| {
+        let track = track.id;
+        Err(CatalogError::Value { track, field })
+    };
+    let sides = 1..=MAX_DIMENSION;
+    if let Some((width, height)) = track.config.size()
+        && !(sides.contains(&width) && sides.contains(&height))
+    {
         return bad("picture size");
     }
-    Ok(())
-}
-
-fn check_aac(track: u8, asc: &[u8], sample_rate: u32, channels: u8) -> Result<(), CatalogError> {
-    check_length(track, asc)?;
-    AudioSpecificConfig::parse(asc).map_err(|error| CatalogError::Aac { track, error })?;
-    let bad = |field| Err(CatalogError::Value { track, field });
+    let Some((sample_rate, channels)) = track.config.sound() else {
+        return Ok(());
+    };
     if !(1..=192_000).contains(&sample_rate) {
         return bad("sample rate");
     }
     if !(1..=8).contains(&channels) {
         return bad("number of channels");
+    }
+    Ok(())
+}
+
+fn check_config(track: u8, kind: CodecKind, config: &[u8]) -> Result<(), CatalogError> {
+    check_length(track, config)?;
+    let codec = Codec::parse(kind, config).map_err(|error| CatalogError::Codec { track, error })?;
+    let bad = |field| Err(CatalogError::Value { track, field });
+    if codec.config().is_none() {
+        return bad("decoder configuration: it has no parameter sets");
+    }
+    if codec.length_size().is_some_and(|size| size != 4) {
+        return bad("decoder configuration: its NAL lengths are not of four bytes");
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::bits::Bits;
+pub use crate::nal::{MAX_NAL_UNITS, NalUnits};
+use crate::nal::{NalLength, trimmed};
 use crate::track::CodecConfig;
 pub use sps::{MAX_DIMENSION, Sps};
 
@@ -17,11 +19,6 @@ pub use sps::{MAX_DIMENSION, Sps};
 ///
 /// Real ones have 30 to 200; the catalog that carries it has 64 KiB in all.
 pub const MAX_RECORD: usize = 4096;
-
-/// Most NAL units in one access unit.
-///
-/// A picture of 8,160 macroblocks (1080p) may have as many slices; more is an attack.
-pub const MAX_NAL_UNITS: usize = 8192;
 
 const SLICES: std::ops::RangeInclusive<u8> = 1..=5;
 const IDR: u8 = 5;
@@ -52,13 +49,8 @@ pub enum H264Error {
     #[error("H.264 parameter set has a bad {0}")]
     ParameterSet(&'static str),
     /// A NAL unit claims more bytes than its access unit has.
-    #[error("H.264 NAL unit at byte {at} of an access unit of {size} bytes runs past its end")]
-    NalLength {
-        /// Where the NAL unit's length field stands.
-        at: usize,
-        /// Size of the access unit.
-        size: usize,
-    },
+    #[error("H.264 {0}")]
+    NalLength(#[from] NalLength),
     /// The access unit has more than [`MAX_NAL_UNITS`] NAL units.
     #[error("H.264 access unit has more than 8192 NAL units")]
     TooManyNalUnits,
@@ -328,59 +320,6 @@ impl CleanAu {
         };
         sets.push(Bytes::copy_from_slice(trimmed(nal)));
     }
-}
-
-/// The NAL units of a length-prefixed access unit; stops after the first error.
-#[derive(Clone, Debug)]
-pub struct NalUnits<'a> {
-    data: &'a [u8],
-    at: usize,
-    length_size: u8,
-}
-
-impl<'a> NalUnits<'a> {
-    /// `length_size` is [`AvcConfig::length_size`].
-    pub fn new(data: &'a [u8], length_size: u8) -> Self {
-        Self {
-            data,
-            at: 0,
-            length_size,
-        }
-    }
-
-    fn step(&mut self) -> Option<&'a [u8]> {
-        let start = self.at.checked_add(usize::from(self.length_size))?;
-        let prefix = self.data.get(self.at..start)?;
-        let length = prefix
-            .iter()
-            .fold(0usize, |length, &byte| length << 8 | usize::from(byte));
-        let end = start.checked_add(length)?;
-        let nal = self.data.get(start..end)?;
-        self.at = end;
-        Some(nal)
-    }
-}
-
-impl<'a> Iterator for NalUnits<'a> {
-    type Item = Result<&'a [u8], H264Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.data.len() {
-            return None;
-        }
-        let (at, size) = (self.at, self.data.len());
-        let nal = self.step();
-        if nal.is_none() {
-            self.at = size;
-        }
-        Some(nal.ok_or(H264Error::NalLength { at, size }))
-    }
-}
-
-/// NAL units may end in zero bytes that mean nothing (ITU-T H.264 §7.4.1).
-fn trimmed(nal: &[u8]) -> &[u8] {
-    let end = nal.iter().rposition(|&byte| byte != 0);
-    end.map_or(&[], |end| &nal[..=end])
 }
 
 fn four_byte_lengths(record: &[u8]) -> Bytes {

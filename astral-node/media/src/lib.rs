@@ -9,13 +9,18 @@
 //! typed error that says what was wrong and where, and never panics.
 
 pub mod aac;
+pub mod av1;
 mod bits;
 pub mod catalog;
+pub mod codec;
 pub mod file;
 pub mod flv;
 pub mod fmp4;
 pub mod frame;
 pub mod h264;
+pub mod h265;
+pub mod nal;
+pub mod opus;
 pub mod rtmp;
 pub mod segmenter;
 pub mod source;

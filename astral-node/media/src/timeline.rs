@@ -74,25 +74,6 @@ pub enum Jump {
     Stuck,
 }
 
-/// Length of a coded audio frame: `samples` of `sample_rate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AudioFrame {
-    /// Samples per channel.
-    pub samples: u32,
-    /// Samples per second.
-    pub sample_rate: u32,
-}
-
-impl AudioFrame {
-    /// Length of `count` frames in ticks, rounded to nearest.
-    fn ticks(self, count: i64, timescale: u32) -> i64 {
-        let rate = i128::from(self.sample_rate.max(1));
-        let scaled = i128::from(count) * i128::from(self.samples) * i128::from(timescale);
-        let ticks = (2 * scaled + rate).div_euclid(2 * rate);
-        i64::try_from(ticks).unwrap_or(i64::MAX)
-    }
-}
-
 /// The clock of one epoch.
 #[derive(Debug)]
 pub struct Timeline {
@@ -117,14 +98,15 @@ struct Lane {
 #[derive(Debug)]
 enum Pace {
     Video { last: Option<i64>, repairs: u32 },
-    Audio { frame: AudioFrame, run: Option<Run> },
+    Audio { sample_rate: u32, run: Option<Run> },
 }
 
 /// Audio frames without a gap.
 #[derive(Debug)]
 struct Run {
     first: i64,
-    count: i64,
+    /// Samples per channel since then.
+    samples: i64,
     /// Slow average of stamp minus expected stamp, times [`AVERAGE`].
     error: i64,
     /// Frames in a row that were more than two frames behind.
@@ -151,9 +133,10 @@ impl Timeline {
         self.add(track, timescale, pace);
     }
 
-    /// Adds an audio track of frames that are at least one tick long.
-    pub fn add_audio(&mut self, track: u32, timescale: u32, frame: AudioFrame) {
-        self.add(track, timescale, Pace::Audio { frame, run: None });
+    /// Adds an audio track; its frames are at least one tick long.
+    pub fn add_audio(&mut self, track: u32, timescale: u32, sample_rate: u32) {
+        let run = None;
+        self.add(track, timescale, Pace::Audio { sample_rate, run });
     }
 
     fn add(&mut self, track: u32, timescale: u32, pace: Pace) {
@@ -170,8 +153,17 @@ impl Timeline {
         self.lanes.insert(track, lane);
     }
 
-    /// Gives a stamp of `track`, in its ticks, its place.
+    /// Gives the stamp of a picture of `track`, in its ticks, its place.
     pub fn admit(&mut self, track: u32, dts: i64) -> Admit {
+        self.admit_frame(track, dts, 0)
+    }
+
+    /// Gives the stamp of a coded frame of sound, of so many samples per channel, its place.
+    pub fn admit_audio(&mut self, track: u32, dts: i64, samples: u32) -> Admit {
+        self.admit_frame(track, dts, samples)
+    }
+
+    fn admit_frame(&mut self, track: u32, dts: i64, samples: u32) -> Admit {
         let Some(lane) = self.lanes.get_mut(&track) else {
             return Admit::Drop;
         };
@@ -189,7 +181,7 @@ impl Timeline {
         if ns > TIME_MAX_NS {
             return Admit::Drop;
         }
-        let admit = lane.admit(dts);
+        let admit = lane.admit(dts, samples);
         if let Admit::Ok(dts) | Admit::Repaired { dts, .. } = admit {
             let ns = ticks_to_ns(dts, lane.timescale).unwrap_or(ns);
             self.newest_ns = self.newest_ns.max(ns);
@@ -201,26 +193,36 @@ impl Timeline {
     pub fn expected(&self, track: u32) -> Option<i64> {
         let lane = self.lanes.get(&track)?;
         match &lane.pace {
-            Pace::Audio { frame, run } => Some(run.as_ref()?.expected(*frame, lane.timescale)),
+            Pace::Audio { sample_rate, run } => {
+                Some(run.as_ref()?.expected(*sample_rate, lane.timescale))
+            }
             Pace::Video { .. } => None,
         }
     }
 }
 
 impl Lane {
-    fn admit(&mut self, dts: i64) -> Admit {
+    fn admit(&mut self, dts: i64, samples: u32) -> Admit {
         let second = self.timescale.into();
         match &mut self.pace {
             Pace::Video { last, repairs } => match *last {
                 None => first(dts, self.floor, |dts| *last = Some(dts)),
                 Some(before) => video(dts, before, second, last, repairs),
             },
-            Pace::Audio { frame, run } => match run {
-                None => first(dts, self.floor, |dts| *run = Some(Run::new(dts))),
-                Some(run) => run.admit(dts, *frame, self.timescale),
+            Pace::Audio { sample_rate, run } => match run {
+                None => first(dts, self.floor, |dts| *run = Some(Run::new(dts, samples))),
+                Some(run) => run.admit(dts, samples, *sample_rate, self.timescale),
             },
         }
     }
+}
+
+/// So many samples in ticks, rounded to nearest.
+fn samples_to_ticks(samples: i64, sample_rate: u32, timescale: u32) -> i64 {
+    let rate = i128::from(sample_rate.max(1));
+    let scaled = i128::from(samples) * i128::from(timescale);
+    let ticks = (2 * scaled + rate).div_euclid(2 * rate);
+    i64::try_from(ticks).unwrap_or(i64::MAX)
 }
 
 /// The first frame of a track: it may begin later than the epoch, not before it.
@@ -255,30 +257,30 @@ fn video(dts: i64, before: i64, second: i64, last: &mut Option<i64>, repairs: &m
 }
 
 impl Run {
-    fn new(first: i64) -> Self {
+    fn new(first: i64, samples: u32) -> Self {
         Self {
             first,
-            count: 1,
+            samples: samples.into(),
             error: 0,
             behind: 0,
         }
     }
 
-    fn expected(&self, frame: AudioFrame, timescale: u32) -> i64 {
-        self.first
-            .saturating_add(frame.ticks(self.count, timescale))
+    fn expected(&self, sample_rate: u32, timescale: u32) -> i64 {
+        let ticks = samples_to_ticks(self.samples, sample_rate, timescale);
+        self.first.saturating_add(ticks)
     }
 
-    fn admit(&mut self, dts: i64, frame: AudioFrame, timescale: u32) -> Admit {
+    fn admit(&mut self, dts: i64, samples: u32, sample_rate: u32, timescale: u32) -> Admit {
         let second = i64::from(timescale);
-        let length = frame.ticks(1, timescale);
-        let expected = self.expected(frame, timescale);
+        let length = samples_to_ticks(samples.into(), sample_rate, timescale);
+        let expected = self.expected(sample_rate, timescale);
         let error = dts.saturating_sub(expected);
         if error < -second {
             return Admit::NewEpoch(Jump::Backward);
         }
         if error > near(length, second) {
-            *self = Self::new(dts);
+            *self = Self::new(dts, samples);
             return Admit::Ok(dts);
         }
         self.behind = if error < -2 * length {
@@ -294,7 +296,7 @@ impl Run {
             self.error += length * AVERAGE;
             return Admit::Drop;
         }
-        self.count += 1;
+        self.samples += i64::from(samples);
         Admit::Ok(expected)
     }
 }
@@ -310,11 +312,6 @@ mod tests {
 
     use super::*;
 
-    const AAC: AudioFrame = AudioFrame {
-        samples: 1024,
-        sample_rate: 48_000,
-    };
-
     fn video(start_ns: i64) -> Timeline {
         let mut timeline = Timeline::new(0, start_ns);
         timeline.add_video(1, 90_000);
@@ -323,7 +320,7 @@ mod tests {
 
     fn audio() -> Timeline {
         let mut timeline = Timeline::new(0, 0);
-        timeline.add_audio(2, 48_000, AAC);
+        timeline.add_audio(2, 48_000, 48_000);
         timeline
     }
 
@@ -331,26 +328,32 @@ mod tests {
     fn millisecond_stamps_of_audio_become_exact() {
         for (sample_rate, hours) in [(48_000, 24), (44_100, 24)] {
             let mut timeline = Timeline::new(0, 0);
-            let frame = AudioFrame {
-                samples: 1024,
-                sample_rate,
-            };
-            timeline.add_audio(2, sample_rate, frame);
+            timeline.add_audio(2, sample_rate, sample_rate);
             let rate = i64::from(sample_rate);
             for n in 0..hours * 3600 * rate / 1024 {
                 let ms = (n * 1024 * 1000 + rate / 2) / rate;
                 let stamp = (ms * rate + 500) / 1000;
-                assert_eq!(timeline.admit(2, stamp), Admit::Ok(n * 1024));
+                assert_eq!(timeline.admit_audio(2, stamp, 1024), Admit::Ok(n * 1024));
             }
+        }
+    }
+
+    #[test]
+    fn packets_of_changing_length_count_as_long_as_they_are() {
+        let (mut timeline, mut start) = (audio(), 0);
+        for samples in [960, 960, 2880, 120, 120, 960] {
+            let stamp = (start + 24) / 48 * 48;
+            assert_eq!(timeline.admit_audio(2, stamp, samples), Admit::Ok(start));
+            start += i64::from(samples);
         }
     }
 
     #[test]
     fn a_gap_of_audio_stays_a_gap() {
         let mut timeline = audio();
-        assert_eq!(timeline.admit(2, 0), Admit::Ok(0));
-        assert_eq!(timeline.admit(2, 1024 + 512), Admit::Ok(1024));
-        assert_eq!(timeline.admit(2, 2048 + 513), Admit::Ok(2561));
+        assert_eq!(timeline.admit_audio(2, 0, 1024), Admit::Ok(0));
+        assert_eq!(timeline.admit_audio(2, 1024 + 512, 1024), Admit::Ok(1024));
+        assert_eq!(timeline.admit_audio(2, 2048 + 513, 1024), Admit::Ok(2561));
         assert_eq!(timeline.expected(2), Some(2561 + 1024));
     }
 
@@ -358,7 +361,7 @@ mod tests {
     fn audio_that_runs_ahead_of_its_stamps_loses_single_frames() {
         let mut timeline = audio();
         let admits: Vec<Admit> = (0..2000)
-            .map(|n| timeline.admit(2, (n * 1000).max(0)))
+            .map(|n| timeline.admit_audio(2, (n * 1000).max(0), 1024))
             .collect();
         let dropped = admits.iter().filter(|admit| **admit == Admit::Drop).count();
         assert!((40..=48).contains(&dropped), "{dropped} frames dropped");
@@ -370,7 +373,7 @@ mod tests {
     fn stuck_audio_stamps_end_the_epoch() {
         let mut timeline = audio();
         let jump = (0..200)
-            .map(|_| timeline.admit(2, 0))
+            .map(|_| timeline.admit_audio(2, 0, 1024))
             .find(|admit| matches!(admit, Admit::NewEpoch(_)));
         assert_eq!(jump, Some(Admit::NewEpoch(Jump::Stuck)));
     }
@@ -414,22 +417,32 @@ mod tests {
     #[test]
     fn a_track_that_pauses_while_another_goes_on_makes_no_jump() {
         let mut timeline = video(0);
-        timeline.add_audio(2, 48_000, AAC);
-        timeline.admit(2, 0);
+        timeline.add_audio(2, 48_000, 48_000);
+        timeline.admit_audio(2, 0, 1024);
         for second in 0..30 {
             assert!(matches!(timeline.admit(1, second * 90_000), Admit::Ok(_)));
         }
-        assert_eq!(timeline.admit(2, 29 * 48_000), Admit::Ok(29 * 48_000));
+        assert_eq!(
+            timeline.admit_audio(2, 29 * 48_000, 1024),
+            Admit::Ok(29 * 48_000)
+        );
     }
 
     #[test]
     fn tracks_keep_their_distance() {
         let mut timeline = Timeline::new(21_000_000, 5 * SECOND_NS);
         timeline.add_video(1, 90_000);
-        timeline.add_audio(2, 48_000, AAC);
+        timeline.add_audio(2, 48_000, 48_000);
         assert_eq!(timeline.admit(1, 21 * 90), Admit::Ok(450_000));
-        assert_eq!(timeline.admit(2, 0), Admit::Drop, "before the start");
-        assert_eq!(timeline.admit(2, 42 * 48), Admit::Ok(240_000 + 21 * 48));
+        assert_eq!(
+            timeline.admit_audio(2, 0, 1024),
+            Admit::Drop,
+            "before the start"
+        );
+        assert_eq!(
+            timeline.admit_audio(2, 42 * 48, 1024),
+            Admit::Ok(240_000 + 21 * 48)
+        );
     }
 
     #[test]
@@ -459,12 +472,16 @@ mod tests {
             stamps in prop::collection::vec((any::<bool>(), -9000i64..9000), 1..400),
         ) {
             let mut timeline = video(0);
-            timeline.add_audio(2, 48_000, AAC);
+            timeline.add_audio(2, 48_000, 48_000);
             let (mut raw, mut last) = ([0; 2], [-1; 2]);
             for (video, step) in stamps {
                 let lane = usize::from(!video);
                 raw[lane] += step;
-                if let Admit::Ok(dts) | Admit::Repaired { dts, .. } = timeline.admit(lane as u32 + 1, raw[lane]) {
+                let admit = match video {
+                    true => timeline.admit(1, raw[0]),
+                    false => timeline.admit_audio(2, raw[1], 1024),
+                };
+                if let Admit::Ok(dts) | Admit::Repaired { dts, .. } = admit {
                     prop_assert!(dts > last[lane]);
                     last[lane] = dts;
                 }

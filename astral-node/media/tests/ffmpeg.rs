@@ -341,11 +341,16 @@ fn other_codecs_and_encryption_are_refused_with_words() {
         &[&flags[..], &["-an", "-c:v", "mpeg4"]].concat(),
     );
     assert!(error.unwrap_err().contains("not supported; send H.264"));
+    let half = refusal("half.mp4", &[&flags[..], &["-c:v", "mpeg4"]].concat());
+    assert!(half.unwrap_err().contains("not supported; send H.264"));
     let key = "00112233445566778899aabbccddeeff";
     let scheme = ["-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key];
     let options = [&flags[..], &scheme, &["-encryption_kid", key]].concat();
     let error = refusal("secret.mp4", &options).unwrap_err();
     assert!(error.contains("encrypted (`encv`)"), "{error}");
-    let ignored = refusal("half.mp4", &[&flags[..], &["-c:v", "mpeg4"]].concat());
-    assert_eq!(ignored.map(|ignored| ignored.len()), Ok(1));
+    let silent = refusal(
+        "silent.mp4",
+        &[&flags[..], &["-c:a", "libmp3lame"]].concat(),
+    );
+    assert_eq!(silent.map(|ignored| ignored.len()), Ok(1));
 }

@@ -69,9 +69,7 @@ impl From<FlvError> for IngestError {
     fn from(error: FlvError) -> Self {
         let words = error.to_string();
         match error {
-            FlvError::UnsupportedCodec(_) | FlvError::Multitrack | FlvError::Encrypted => {
-                Self::Unsupported(words)
-            }
+            FlvError::UnsupportedCodec(_) | FlvError::Encrypted => Self::Unsupported(words),
             FlvError::Truncated
             | FlvError::VideoConfiguration(_)
             | FlvError::AudioConfiguration(_)

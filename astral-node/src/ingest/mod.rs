@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use astral_media::catalog::Catalog;
-use astral_media::track::{CodecConfig, Track};
+use astral_media::track::Track;
 use astral_proto::ids::StreamId;
 use astral_proto::record::{StreamState, TrackSummary};
 use tokio::sync::watch;
@@ -272,29 +272,14 @@ fn summaries(catalog: &Catalog) -> Vec<TrackSummary> {
 
 fn summary(track: &Track) -> TrackSummary {
     let codec = track.config.codec_string();
-    let empty = TrackSummary {
+    let (size, sound) = (track.config.size(), track.config.sound());
+    TrackSummary {
         id: track.id,
         codec,
-        width: None,
-        height: None,
-        sample_rate: None,
-        channels: None,
-    };
-    match track.config {
-        CodecConfig::H264 { width, height, .. } => TrackSummary {
-            width: Some(width),
-            height: Some(height),
-            ..empty
-        },
-        CodecConfig::Aac {
-            sample_rate,
-            channels,
-            ..
-        } => TrackSummary {
-            sample_rate: Some(sample_rate),
-            channels: Some(channels),
-            ..empty
-        },
+        width: size.map(|(width, _)| width),
+        height: size.map(|(_, height)| height),
+        sample_rate: sound.map(|(sample_rate, _)| sample_rate),
+        channels: sound.map(|(_, channels)| channels),
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::{Output, Stdio};
 
 use astral_media::frame::audio_units;
 use astral_media::source::{Sample, SourceEvent, SourceTrack};
+use astral_media::track::CodecConfig;
 use astral_proto::ids::{SecretKey, sha256};
 use astral_proto::wire::media::{FrameHeader, Item};
 use bytes::Bytes;

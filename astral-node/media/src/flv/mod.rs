@@ -1,14 +1,14 @@
 //! Tag bodies of FLV and RTMP to [`SourceEvent`]s, and whole FLV files on top.
 //!
 //! Follows "Adobe Flash Video File Format Specification" 10.1, Annex E, and Enhanced
-//! RTMP v2 (the FourCC form). H.264 and AAC are taken in both forms; other codecs
-//! give [`FlvError::UnsupportedCodec`] with a sentence for whoever runs the encoder.
-//! Multitrack packets are refused.
+//! RTMP v2 (the FourCC form). H.264 and AAC are taken in both forms, H.265, AV1 and
+//! Opus in the FourCC form, and H.265 also under the number 12 that older encoders
+//! gave it. Other codecs give [`FlvError::UnsupportedCodec`] with a sentence for
+//! whoever runs the encoder. Of multitrack packets, track 0 is taken.
 //!
 //! Everything is taken from the decoder configurations, nothing from metadata, which
 //! encoders fill as they like; metadata only say which tracks to wait for.
 
-mod codec;
 mod file;
 mod tag;
 
@@ -17,12 +17,10 @@ pub use file::FlvFile;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::aac::AacError;
-use crate::h264::H264Error;
+use crate::codec::{Codec, CodecError, CodecKind, Unit};
 use crate::rtmp::Metadata;
 use crate::source::{Sample, SourceEvent, SourceTrack};
 use crate::track::{CodecConfig, TrackKind};
-use codec::{Decoding, Unit};
 use tag::Packet;
 
 /// Number of the video track in [`SourceTrack::id`].
@@ -36,23 +34,22 @@ pub const VIDEO_TIMESCALE: u32 = 90_000;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FlvError {
     /// A codec that is not carried; the sentence tells the encoder's user what to do.
-    #[error("{0} is not supported: set the encoder to H.264 video and AAC audio")]
+    #[error(
+        "{0} is not supported: set the encoder to H.264, H.265 or AV1 video and AAC or Opus audio"
+    )]
     UnsupportedCodec(String),
-    /// Several tracks of one kind in one connection.
-    #[error("several video or audio tracks in one connection are not supported: send one of each")]
-    Multitrack,
     /// The tag ends within its header.
     #[error("FLV tag is cut short")]
     Truncated,
-    /// The H.264 configuration cannot be taken.
+    /// The picture's configuration cannot be taken.
     #[error("broken video configuration: {0}")]
-    VideoConfiguration(H264Error),
-    /// The AAC configuration cannot be taken.
+    VideoConfiguration(CodecError),
+    /// The sound's configuration cannot be taken.
     #[error("broken audio configuration: {0}")]
-    AudioConfiguration(AacError),
+    AudioConfiguration(CodecError),
     /// A picture, or a parameter set within it, cannot be read. The next one may be whole.
     #[error("broken picture: {0}")]
-    Picture(H264Error),
+    Picture(CodecError),
     /// Not an FLV file, or a header that no writer makes.
     #[error("not an FLV file")]
     NotFlv,
@@ -91,7 +88,7 @@ struct Configured {
     record: Bytes,
     /// `None` while the parameter sets are still to come, within a picture.
     timescale: Option<u32>,
-    decoding: Decoding,
+    codec: Codec,
 }
 
 impl FlvDemuxer {
@@ -120,11 +117,20 @@ impl FlvDemuxer {
         match packet {
             // The end of a sequence is not the end of the stream: encoders go on after it.
             Packet::Ignored | Packet::SequenceEnd => Ok(()),
-            Packet::Configuration(record) => self.configure(kind, record, out),
-            Packet::Coded { cts_ms, data } => {
+            Packet::Configuration { codec, record } => self.configure(kind, codec, record, out),
+            Packet::Coded {
+                codec,
+                cts_ms,
+                data,
+            } => {
                 // Configurations come with stamp 0 whatever the media's.
                 let dts_ms = self.unwrap(timestamp_ms);
-                self.coded(kind, dts_ms, cts_ms, data, out)
+                let configured = self.slot(kind).0.as_ref();
+                // A codec whose configuration did not come.
+                if configured.is_none_or(|configured| configured.codec.kind() != codec) {
+                    return Ok(());
+                }
+                self.coded(kind, (dts_ms, cts_ms), data, out)
             }
         }
     }
@@ -156,37 +162,42 @@ impl FlvDemuxer {
     fn configure(
         &mut self,
         kind: TrackKind,
+        codec: CodecKind,
         record: &[u8],
         out: &mut Vec<SourceEvent>,
     ) -> Result<(), FlvError> {
         let (slot, id) = self.slot(kind);
-        let same = slot.as_ref().is_some_and(|last| last.record == record);
-        if same || record.is_empty() {
+        let same = |last: &Configured| last.codec.kind() == codec && last.record == record;
+        if slot.as_ref().is_some_and(same) || record.is_empty() {
             return Ok(());
         }
-        let (config, decoding) = codec::configure(kind, record)?;
+        let codec = Codec::parse(codec, record).map_err(|error| match kind {
+            TrackKind::Video => FlvError::VideoConfiguration(error),
+            TrackKind::Audio => FlvError::AudioConfiguration(error),
+        })?;
         let configured = slot.insert(Configured {
             record: Bytes::copy_from_slice(record),
             timescale: None,
-            decoding,
+            codec,
         });
-        out.extend(config.map(|config| configured.announce(id, config)));
+        out.extend(configured.announce(id));
         Ok(())
     }
 
     fn coded(
         &mut self,
         kind: TrackKind,
-        dts_ms: i64,
-        cts_ms: i32,
+        (dts_ms, cts_ms): (i64, i32),
         data: &[u8],
         out: &mut Vec<SourceEvent>,
     ) -> Result<(), FlvError> {
         let (Some(configured), track) = self.slot(kind) else {
             return Ok(());
         };
-        let (changed, unit) = configured.decoding.unit(data)?;
-        out.extend(changed.map(|config| configured.announce(track, config)));
+        let (changed, unit) = configured.codec.unit(data).map_err(FlvError::Picture)?;
+        if changed {
+            out.extend(configured.announce(track));
+        }
         let (Some(timescale), Some(unit)) = (configured.timescale, unit) else {
             return Ok(());
         };
@@ -217,15 +228,23 @@ impl FlvDemuxer {
 }
 
 impl Configured {
-    fn announce(&mut self, id: u32, config: CodecConfig) -> SourceEvent {
-        let timescale = codec::timescale(&config);
+    /// The track, if its configuration is complete.
+    fn announce(&mut self, id: u32) -> Option<SourceEvent> {
+        let config = self.codec.config()?;
+        let timescale = timescale(&config);
         self.timescale = Some(timescale);
-        SourceEvent::Track(SourceTrack {
+        Some(SourceEvent::Track(SourceTrack {
             id,
             timescale,
             config,
-        })
+        }))
     }
+}
+
+/// Ticks per second: the sample rate for audio.
+fn timescale(config: &CodecConfig) -> u32 {
+    let sound = config.sound();
+    sound.map_or(VIDEO_TIMESCALE, |(sample_rate, _)| sample_rate)
 }
 
 /// Milliseconds as ticks, rounded to the nearest; saturates where no real stamp is.

@@ -1,6 +1,7 @@
 //! The first bytes of a tag body: which codec, which kind of packet.
 
 use super::FlvError;
+use crate::codec::CodecKind;
 
 /// What a tag body carries.
 #[derive(Debug, PartialEq, Eq)]
@@ -8,9 +9,10 @@ pub(super) enum Packet<'a> {
     /// Something that says nothing about the stream.
     Ignored,
     /// Decoder configuration.
-    Configuration(&'a [u8]),
+    Configuration { codec: CodecKind, record: &'a [u8] },
     /// One access unit or audio frame.
     Coded {
+        codec: CodecKind,
         /// Presentation minus decoding time, milliseconds, 24 signed bits.
         cts_ms: i32,
         data: &'a [u8],
@@ -32,6 +34,12 @@ mod packet {
     pub(super) const MOD_EX: u8 = 7;
 }
 
+/// Forms of a packet with several tracks (`AvMultitrackType`); 1 is many of one codec.
+mod multi {
+    pub(super) const ONE_TRACK: u8 = 0;
+    pub(super) const MANY_CODECS: u8 = 2;
+}
+
 /// Frame type of a video command, which carries no picture.
 const VIDEO_COMMAND: u8 = 5;
 
@@ -47,17 +55,22 @@ pub(super) fn video(body: &[u8]) -> Result<Packet<'_>, FlvError> {
         return Ok(Packet::Ignored);
     }
     match first & 0x0f {
-        7 => classic_avc(rest),
+        7 => classic_picture(CodecKind::H264, rest),
+        12 => classic_picture(CodecKind::H265, rest),
         codec => Err(FlvError::UnsupportedCodec(video_codec(codec))),
     }
 }
 
-fn classic_avc(rest: &[u8]) -> Result<Packet<'_>, FlvError> {
+fn classic_picture(codec: CodecKind, rest: &[u8]) -> Result<Packet<'_>, FlvError> {
     let (&[kind], rest) = split::<1>(rest)?;
     let (time, data) = split::<3>(rest)?;
     Ok(match kind {
-        0 => Packet::Configuration(data),
+        0 => Packet::Configuration {
+            codec,
+            record: data,
+        },
         1 => Packet::Coded {
+            codec,
             cts_ms: signed24(time),
             data,
         },
@@ -72,25 +85,33 @@ fn enhanced_video(first: u8, rest: &[u8]) -> Result<Packet<'_>, FlvError> {
     if kind == packet::VIDEO_METADATA || command {
         return Ok(Packet::Ignored);
     }
-    if kind == packet::VIDEO_MULTITRACK {
-        return Err(FlvError::Multitrack);
-    }
-    let (fourcc, rest) = split::<4>(rest)?;
-    if fourcc != b"avc1" {
-        return Err(FlvError::UnsupportedCodec(fourcc_name(fourcc)));
-    }
+    let Some((kind, fourcc, data)) = tracks(kind, packet::VIDEO_MULTITRACK, rest)? else {
+        return Ok(Packet::Ignored);
+    };
+    let codec = match fourcc {
+        b"avc1" => CodecKind::H264,
+        b"hvc1" => CodecKind::H265,
+        b"av01" => CodecKind::Av1,
+        _ => return Err(FlvError::UnsupportedCodec(fourcc_name(fourcc))),
+    };
     Ok(match kind {
-        packet::SEQUENCE_START => Packet::Configuration(rest),
-        packet::CODED => {
-            let (time, data) = split::<3>(rest)?;
+        packet::SEQUENCE_START => Packet::Configuration {
+            codec,
+            record: data,
+        },
+        // AV1 has no time of composition: a temporal unit is shown when it is decoded.
+        packet::CODED if codec != CodecKind::Av1 => {
+            let (time, data) = split::<3>(data)?;
             Packet::Coded {
+                codec,
                 cts_ms: signed24(time),
                 data,
             }
         }
-        packet::CODED_X => Packet::Coded {
+        packet::CODED | packet::CODED_X => Packet::Coded {
+            codec,
             cts_ms: 0,
-            data: rest,
+            data,
         },
         packet::SEQUENCE_END => Packet::SequenceEnd,
         _ => Packet::Ignored,
@@ -110,30 +131,84 @@ pub(super) fn audio(body: &[u8]) -> Result<Packet<'_>, FlvError> {
 }
 
 fn classic_aac(rest: &[u8]) -> Result<Packet<'_>, FlvError> {
+    let codec = CodecKind::Aac;
     let (&[kind], data) = split::<1>(rest)?;
     Ok(match kind {
-        0 => Packet::Configuration(data),
-        1 => Packet::Coded { cts_ms: 0, data },
+        0 => Packet::Configuration {
+            codec,
+            record: data,
+        },
+        1 => Packet::Coded {
+            codec,
+            cts_ms: 0,
+            data,
+        },
         _ => Packet::Ignored,
     })
 }
 
 fn enhanced_audio(first: u8, rest: &[u8]) -> Result<Packet<'_>, FlvError> {
     let (kind, rest) = skip_mod_ex(first & 0x0f, rest)?;
-    if kind == packet::AUDIO_MULTITRACK {
-        return Err(FlvError::Multitrack);
-    }
-    let (fourcc, data) = split::<4>(rest)?;
-    if fourcc != b"mp4a" {
-        return Err(FlvError::UnsupportedCodec(fourcc_name(fourcc)));
-    }
+    let Some((kind, fourcc, data)) = tracks(kind, packet::AUDIO_MULTITRACK, rest)? else {
+        return Ok(Packet::Ignored);
+    };
+    let codec = match fourcc {
+        b"mp4a" => CodecKind::Aac,
+        b"Opus" => CodecKind::Opus,
+        _ => return Err(FlvError::UnsupportedCodec(fourcc_name(fourcc))),
+    };
     Ok(match kind {
-        packet::SEQUENCE_START => Packet::Configuration(data),
-        packet::CODED => Packet::Coded { cts_ms: 0, data },
+        packet::SEQUENCE_START => Packet::Configuration {
+            codec,
+            record: data,
+        },
+        packet::CODED => Packet::Coded {
+            codec,
+            cts_ms: 0,
+            data,
+        },
         packet::SEQUENCE_END => Packet::SequenceEnd,
         // Also `MultichannelConfig`: the configuration has the channels.
         _ => Packet::Ignored,
     })
+}
+
+/// What a packet is about: its type, codec and body.
+type Body<'a> = (u8, &'a [u8; 4], &'a [u8]);
+
+/// Takes codec and body of a packet, and of one with several tracks those of track 0;
+/// none if that is not among them.
+fn tracks(kind: u8, multitrack: u8, rest: &[u8]) -> Result<Option<Body<'_>>, FlvError> {
+    if kind != multitrack {
+        let (fourcc, data) = split::<4>(rest)?;
+        return Ok(Some((kind, fourcc, data)));
+    }
+    let (&[head], mut rest) = split::<1>(rest)?;
+    let (mode, kind) = (head >> 4, head & 0x0f);
+    let mut common = None;
+    if mode != multi::MANY_CODECS {
+        let (fourcc, tail) = split::<4>(rest)?;
+        (common, rest) = (Some(fourcc), tail);
+    }
+    while !rest.is_empty() {
+        let (fourcc, tail) = match common {
+            Some(fourcc) => (fourcc, rest),
+            None => split::<4>(rest)?,
+        };
+        let (&[track], tail) = split::<1>(tail)?;
+        let (data, tail) = if mode == multi::ONE_TRACK {
+            (tail, &[][..])
+        } else {
+            let (&[high, middle, low], tail) = split::<3>(tail)?;
+            let size = u32::from_be_bytes([0, high, middle, low]) as usize;
+            tail.split_at_checked(size).ok_or(FlvError::Truncated)?
+        };
+        if track == 0 {
+            return Ok(Some((kind, fourcc, data)));
+        }
+        rest = tail;
+    }
+    Ok(None)
 }
 
 /// Skips modifiers, which only refine what follows; returns the packet type after them.
@@ -167,7 +242,6 @@ fn video_codec(id: u8) -> String {
         2 => "Sorenson H.263 video".into(),
         3 | 6 => "Screen video".into(),
         4 | 5 => "VP6 video".into(),
-        12 => "H.265 video".into(),
         13 => "AV1 video".into(),
         id => format!("the video codec with FLV id {id}"),
     }
@@ -188,12 +262,9 @@ fn audio_codec(format: u8) -> String {
 
 fn fourcc_name(fourcc: &[u8; 4]) -> String {
     match fourcc {
-        b"hvc1" => "H.265 video".into(),
-        b"av01" => "AV1 video".into(),
         b"vp08" => "VP8 video".into(),
         b"vp09" => "VP9 video".into(),
         b"vvc1" => "H.266 video".into(),
-        b"Opus" => "Opus audio".into(),
         b"fLaC" => "FLAC audio".into(),
         b"ac-3" | b"ec-3" => "Dolby audio".into(),
         b".mp3" => "MP3 audio".into(),

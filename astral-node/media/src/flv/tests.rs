@@ -213,11 +213,10 @@ fn what_says_nothing_is_ignored() {
 #[test]
 fn other_codecs_are_named() {
     for (kind, body, name) in [
-        (TrackKind::Video, &b"\x90hvc1"[..], "H.265 video"),
-        (TrackKind::Video, b"\x90av01", "AV1 video"),
-        (TrackKind::Video, b"\x1c\0", "H.265 video"),
+        (TrackKind::Video, &b"\x90vp09"[..], "VP9 video"),
+        (TrackKind::Video, b"\x90vvc1", "H.266 video"),
         (TrackKind::Video, b"\x12\0", "Sorenson H.263 video"),
-        (TrackKind::Audio, b"\x90Opus", "Opus audio"),
+        (TrackKind::Audio, b"\x90fLaC", "FLAC audio"),
         (TrackKind::Audio, b"\x2f\0", "MP3 audio"),
     ] {
         let error = push(&mut FlvDemuxer::new(), kind, 0, body).unwrap_err();
@@ -226,12 +225,128 @@ fn other_codecs_are_named() {
     }
 }
 
+/// Kind, FourCC, configuration and keyframe of a codec.
+type Enhanced = (TrackKind, &'static [u8; 4], Vec<u8>, Vec<u8>);
+
+/// The codecs that only the FourCC form has.
+fn enhanced_codecs() -> [Enhanced; 3] {
+    let hevc = crate::h265::tests::small().record().to_vec();
+    let av1 = crate::av1::tests::RECORD.to_vec();
+    let opus = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0".to_vec();
+    let idr = vec![0, 0, 0, 3, 19 << 1, 1, 0x80];
+    // The sequence header, then a frame that shows a key frame.
+    let key = [&av1[4..], &[0x32, 1, 0x10]].concat();
+    [
+        (TrackKind::Video, b"hvc1", hevc, idr),
+        (TrackKind::Video, b"av01", av1, key),
+        (TrackKind::Audio, b"Opus", opus, vec![0xfc, 1, 2]),
+    ]
+}
+
 #[test]
-fn multitrack_is_refused() {
-    for (kind, body) in [(TrackKind::Video, [0x96]), (TrackKind::Audio, [0x95])] {
-        let result = push(&mut FlvDemuxer::new(), kind, 0, &body);
-        assert_eq!(result, Err(FlvError::Multitrack));
+fn codecs_of_the_enhanced_form_give_a_track_and_samples() {
+    for (kind, fourcc, record, frame) in enhanced_codecs() {
+        let mut demuxer = FlvDemuxer::new();
+        let early = joined(&[&[0x93], fourcc, &frame]);
+        assert_eq!(push(&mut demuxer, kind, 0, &early), Ok(vec![]));
+        // A modifier of 24 bits of nanoseconds, as encoders of version 2 send it.
+        let start = joined(&[&[0x97, 2, 0, 0, 7, 0x00], fourcc, &record]);
+        let events = push(&mut demuxer, kind, 0, &start).unwrap();
+        let [SourceEvent::Track(track)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        assert_eq!(track.config.kind(), kind);
+        assert!(!track.config.codec_string().is_empty());
+        assert_eq!(push(&mut demuxer, kind, 5, &start), Ok(vec![]));
+        let (body, cts) = match fourcc {
+            b"hvc1" => (joined(&[&[0x91], fourcc, &[0, 0, 40], &frame]), 3600),
+            _ => (joined(&[&[0x91], fourcc, &frame]), 0),
+        };
+        let sample = sample(push(&mut demuxer, kind, 1000, &body).unwrap());
+        assert_eq!((sample.cts, sample.keyframe), (cts, true));
+        assert_eq!(sample.dts, i64::from(track.timescale));
+        assert_eq!(sample.data, frame);
+        for ignored in [0x92, 0x94] {
+            let body = joined(&[&[ignored], fourcc, &[1, 2, 3]]);
+            assert_eq!(push(&mut demuxer, kind, 1000, &body), Ok(vec![]));
+        }
     }
+}
+
+#[test]
+fn h265_under_its_old_number_is_the_same_track() {
+    let [(_, fourcc, record, _), ..] = enhanced_codecs();
+    let bodies = [
+        joined(&[&[0x90], fourcc, &record]),
+        joined(&[&[0x1c, 0, 0, 0, 0], &record]),
+    ];
+    let [new, old] = bodies.map(|body| push(&mut FlvDemuxer::new(), TrackKind::Video, 0, &body));
+    assert!(new.is_ok());
+    assert_eq!(new, old);
+}
+
+#[test]
+fn a_change_of_codec_is_a_new_track_and_frames_of_the_old_one_are_dropped() {
+    let mut demuxer = configured();
+    let [(_, fourcc, record, frame), ..] = enhanced_codecs();
+    let start = joined(&[&[0x90], fourcc, &record]);
+    let events = push(&mut demuxer, TrackKind::Video, 0, &start).unwrap();
+    assert!(matches!(
+        &events[..],
+        [SourceEvent::Track(SourceTrack {
+            config: CodecConfig::H265 { .. },
+            id: VIDEO_TRACK,
+            ..
+        })]
+    ));
+    let old = joined(&[&[0x17, 1, 0, 0, 0], IDR]);
+    assert_eq!(push(&mut demuxer, TrackKind::Video, 9, &old), Ok(vec![]));
+    let new = joined(&[&[0x93], fourcc, &frame]);
+    assert_eq!(
+        push(&mut demuxer, TrackKind::Video, 9, &new).map(|out| out.len()),
+        Ok(1)
+    );
+}
+
+#[test]
+fn of_several_tracks_the_first_is_taken() {
+    let size = |body: &[u8]| (body.len() as u32).to_be_bytes()[1..].to_vec();
+    let plain = joined(&[&[0x90], b"avc1", AVCC]);
+    let one = joined(&[&[0x96, 0x00], b"avc1", &[0], AVCC]);
+    let other = joined(&[&[0x96, 0x00], b"avc1", &[1], AVCC]);
+    let many = joined(&[
+        &[0x96, 0x10],
+        b"avc1",
+        &[1],
+        &size(b"xx"),
+        b"xx",
+        &[0],
+        &size(AVCC),
+        AVCC,
+    ]);
+    let codecs = joined(&[
+        &[0x96, 0x20],
+        b"vp09",
+        &[1],
+        &size(b"x"),
+        b"x",
+        b"avc1",
+        &[0],
+        &size(AVCC),
+        AVCC,
+    ]);
+    let video = |body: &[u8]| push(&mut FlvDemuxer::new(), TrackKind::Video, 0, body);
+    let expected = video(&plain);
+    assert_eq!(expected.as_ref().map(Vec::len), Ok(1));
+    for body in [one, many, codecs] {
+        assert_eq!(video(&body), expected);
+    }
+    assert_eq!(video(&other), Ok(vec![]));
+    let sound = joined(&[&[0x95, 0x00], b"mp4a", &[0], ASC]);
+    let events = push(&mut FlvDemuxer::new(), TrackKind::Audio, 0, &sound).unwrap();
+    assert_eq!(events.len(), 1);
+    let cut = joined(&[&[0x96, 0x10], b"avc1", &[0, 0, 0, 9, 1]]);
+    assert_eq!(video(&cut), Err(FlvError::Truncated));
 }
 
 #[test]
@@ -364,11 +479,12 @@ proptest! {
     fn any_tags_never_panic(
         tags in prop::collection::vec(
             (any::<bool>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..40)), 0..30),
-        prefix in 0usize..6,
+        prefix in 0usize..12,
     ) {
         let mut demuxer = configured();
-        let prefixes: [&[u8]; 6] = [
-            &[], &[0x17, 1, 0, 0, 0, 0, 0, 0], &[0x17, 0, 0, 0, 0, 1], &[0x97], &[0x91, b'a', b'v', b'c', b'1'], &[0xaf],
+        let prefixes: [&[u8]; 12] = [
+            &[], &[0x17, 1, 0, 0, 0, 0, 0, 0], &[0x17, 0, 0, 0, 0, 1], &[0x97], b"\x91avc1", &[0xaf],
+            b"\x90hvc1\x01", b"\x93hvc1\0\0\0", b"\x90av01\x81", b"\x91av01", b"\x96", b"\x91Opus",
         ];
         for (video, ms, body) in tags {
             let kind = if video { TrackKind::Video } else { TrackKind::Audio };

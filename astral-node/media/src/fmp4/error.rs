@@ -4,8 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::aac::AacError;
-use crate::h264::H264Error;
+use crate::codec::CodecError;
 
 /// A box's or codec's four-character code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,8 +93,8 @@ pub enum Fmp4Error {
         /// Sample entry: `encv` or `enca`.
         entry: FourCc,
     },
-    /// No track has a codec that is carried; this is the first one's.
-    #[error("codec `{0}` is not supported; send H.264 video and AAC audio")]
+    /// The pictures, or all tracks, have codecs that are not carried; this is the first one's.
+    #[error("codec `{0}` is not supported; send H.264, H.265 or AV1 video and AAC or Opus audio")]
     UnsupportedCodec(FourCc),
     /// `moov` lists no track at all.
     #[error("`moov` at byte {offset} has no track")]
@@ -135,25 +134,15 @@ pub enum Fmp4Error {
         /// Where the sample should be.
         offset: u64,
     },
-    /// An H.264 record or access unit that does not parse.
+    /// A configuration or coded frame that does not parse.
     #[error("track {track} at byte {offset}: {error}")]
-    H264 {
+    Codec {
         /// The container's track number.
         track: u32,
-        /// Where the record's `moov` or the sample starts.
+        /// Where the configuration's `moov` or the sample starts.
         offset: u64,
         /// What is wrong.
-        error: H264Error,
-    },
-    /// An AAC configuration that does not parse.
-    #[error("track {track} at byte {offset}: {error}")]
-    Aac {
-        /// The container's track number.
-        track: u32,
-        /// Where the `moov` starts.
-        offset: u64,
-        /// What is wrong.
-        error: AacError,
+        error: CodecError,
     },
     /// The source ended inside a box, or before the samples that it announced.
     #[error("the source ended at byte {offset}, inside `{kind}`")]

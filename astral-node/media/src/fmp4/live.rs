@@ -190,10 +190,10 @@ impl LiveTrack {
     }
 
     fn fill_with_silence(&self, next: &Frame, out: &mut Vec<Piece>) -> Result<(), MuxError> {
-        let (Some(end), Some(unit)) = (self.end, self.track.audio_frame_ticks()) else {
+        let (Some(end), Some(silence)) = (self.end, self.track.config.silence()) else {
             return Ok(());
         };
-        let Some(silence) = self.track.config.silence() else {
+        let Some(unit) = self.track.audio_frame_ticks(silence) else {
             return Ok(());
         };
         let (gap, unit) = (next.dts.saturating_sub(end), i64::from(unit));

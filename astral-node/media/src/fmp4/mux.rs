@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::catalog::Catalog;
 use crate::frame::{Frame, FrameError, audio_units};
+use crate::opus::OpusHead;
 use crate::track::{CodecConfig, Track, TrackKind};
 
 /// `sample_depends_on` 2: an I picture, or sound.
@@ -214,9 +215,10 @@ fn movie_header(out: &mut Writer, catalog: &Catalog) {
 }
 
 fn track_box(out: &mut Writer, track: &Track) {
-    let (width, height, volume) = match &track.config {
-        CodecConfig::H264 { width, height, .. } => (*width, *height, 0),
-        CodecConfig::Aac { .. } => (0, 0, 0x100),
+    let (width, height) = track.config.size().unwrap_or((0, 0));
+    let volume = match track.config.kind() {
+        TrackKind::Video => 0,
+        TrackKind::Audio => 0x100,
     };
     // Flags 3: enabled and in the movie.
     out.full(b"tkhd", 0, 3, |out| {
@@ -281,42 +283,67 @@ fn media_info(out: &mut Writer, track: &Track) {
 }
 
 fn sample_entry(out: &mut Writer, track: &Track) {
-    match &track.config {
-        CodecConfig::H264 {
-            avcc,
-            width,
-            height,
-        } => out.boxed(b"avc1", |out| {
-            out.zeros(6);
-            out.u16(1);
-            out.zeros(16);
-            out.u16(*width as u16);
-            out.u16(*height as u16);
-            out.u32(0x48_0000); // 72 dots per inch
-            out.u32(0x48_0000);
-            out.u32(0);
-            out.u16(1);
-            out.zeros(32);
-            out.u16(0x18);
-            out.u16(0xffff);
-            out.boxed(b"avcC", |out| out.bytes(avcc));
-        }),
-        CodecConfig::Aac {
-            asc,
-            sample_rate,
-            channels,
-        } => out.boxed(b"mp4a", |out| {
-            out.zeros(6);
-            out.u16(1);
-            out.zeros(8);
-            out.u16(u16::from(*channels));
-            out.u16(16);
-            out.zeros(4);
-            // 16.16 fixed point; higher rates stand in the codec's configuration.
-            out.u32(u32::from(u16::try_from(*sample_rate).unwrap_or(0)) << 16);
+    let config = &track.config;
+    match config {
+        CodecConfig::H264 { avcc, .. } => visual_entry(out, b"avc1", config, b"avcC", avcc),
+        CodecConfig::H265 { hvcc, .. } => visual_entry(out, b"hvc1", config, b"hvcC", hvcc),
+        CodecConfig::Av1 { av1c, .. } => visual_entry(out, b"av01", config, b"av1C", av1c),
+        CodecConfig::Aac { asc, .. } => audio_entry(out, b"mp4a", config, |out| {
             out.full(b"esds", 0, 0, |out| elementary_stream(out, asc));
         }),
+        CodecConfig::Opus { head, .. } => audio_entry(out, b"Opus", config, |out| {
+            // A catalog's header parses; a player refuses an empty box.
+            let dops = OpusHead::parse(head).map(|head| head.to_dops());
+            out.boxed(b"dOps", |out| out.bytes(&dops.unwrap_or_default()));
+        }),
     }
+}
+
+/// `VisualSampleEntry` (ISO/IEC 14496-12 §12.1.3) with the codec's record.
+fn visual_entry(
+    out: &mut Writer,
+    kind: &[u8; 4],
+    config: &CodecConfig,
+    record_kind: &[u8; 4],
+    record: &[u8],
+) {
+    let (width, height) = config.size().unwrap_or((0, 0));
+    out.boxed(kind, |out| {
+        out.zeros(6);
+        out.u16(1);
+        out.zeros(16);
+        out.u16(width as u16);
+        out.u16(height as u16);
+        out.u32(0x48_0000); // 72 dots per inch
+        out.u32(0x48_0000);
+        out.u32(0);
+        out.u16(1);
+        out.zeros(32);
+        out.u16(0x18);
+        out.u16(0xffff);
+        out.boxed(record_kind, |out| out.bytes(record));
+    });
+}
+
+/// `AudioSampleEntry` (ISO/IEC 14496-12 §12.2.3) with the codec's box.
+fn audio_entry(
+    out: &mut Writer,
+    kind: &[u8; 4],
+    config: &CodecConfig,
+    specific: impl FnOnce(&mut Writer),
+) {
+    let (sample_rate, channels) = config.sound().unwrap_or((0, 0));
+    out.boxed(kind, |out| {
+        out.zeros(6);
+        out.u16(1);
+        out.zeros(8);
+        out.u16(u16::from(channels));
+        out.u16(16);
+        out.zeros(4);
+        // 16.16 fixed point; higher rates stand in the codec's configuration.
+        out.u32(u32::from(u16::try_from(sample_rate).unwrap_or(0)) << 16);
+        specific(out);
+    });
 }
 
 /// `ES_Descriptor` (ISO/IEC 14496-1 §7.2.6.5) around the codec's configuration.

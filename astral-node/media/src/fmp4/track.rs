@@ -1,15 +1,14 @@
 //! One track of an MP4: its configuration, its clock, and its samples made clean.
 
-use bytes::Bytes;
-use mp4_atom::{Codec, Encode, Moov, Trak, Trex};
+use mp4_atom::{Atom, Codec as Entry, Encode, Moov, Trak, Trex};
 
 use super::boxes::BoxHeader;
 use super::error::{Fmp4Error, FourCc, IgnoredTrack};
-use crate::aac::AudioSpecificConfig;
 use crate::catalog::{MAX_TIMESCALE, MAX_TRACKS};
-use crate::h264::{AvcConfig, clean_access_unit};
+use crate::codec::{Codec, CodecError, CodecKind};
+use crate::opus::{OpusHead, packet_samples};
 use crate::source::{Sample, SourceEvent, SourceTrack};
-use crate::track::CodecConfig;
+use crate::track::{CodecConfig, TrackKind};
 
 /// Latest time stamp taken, in ticks either side of zero.
 ///
@@ -41,7 +40,7 @@ pub(crate) struct Planned {
 pub(crate) struct TrackState {
     pub(crate) id: u32,
     pub(crate) timescale: u32,
-    codec: TrackCodec,
+    codec: Codec,
     /// Media time at which presentation starts, less leading empty edits; in ticks.
     edit_shift: i64,
     /// Container's decoding time of the next sample, before the edit list.
@@ -49,15 +48,6 @@ pub(crate) struct TrackState {
     clock: AudioClock,
     /// The configuration last sent as an event.
     announced: Option<CodecConfig>,
-}
-
-#[derive(Clone, Debug)]
-enum TrackCodec {
-    H264(AvcConfig),
-    Aac {
-        config: AudioSpecificConfig,
-        asc: Bytes,
-    },
 }
 
 /// What a `moov` says, cut down to what is carried.
@@ -72,11 +62,20 @@ impl MoovTracks {
     /// Reads the tracks of a `moov`; sample tables are left to [`super::table`].
     pub(crate) fn read(moov: &Moov, header: &BoxHeader) -> Result<Self, Fmp4Error> {
         let mut found = Self::default();
+        let mut unseen = None;
         for trak in &moov.trak {
             match TrackState::read(trak, moov.mvhd.timescale, header)? {
                 Ok(track) => found.add(track, header)?,
-                Err(ignored) => found.ignored.push(ignored),
+                Err(ignored) => {
+                    let pictures = trak.mdia.hdlr.handler == (*b"vide").into();
+                    unseen = unseen.or(pictures.then_some(ignored.codec));
+                    found.ignored.push(ignored);
+                }
             }
+        }
+        // Sound alone is not what someone wanted who sends pictures, too.
+        if let (Some(codec), false) = (unseen, found.has_video()) {
+            return Err(Fmp4Error::UnsupportedCodec(codec));
         }
         if let Some(mvex) = &moov.mvex {
             found.defaults.clone_from(&mvex.trex);
@@ -88,6 +87,11 @@ impl MoovTracks {
                 offset: header.offset,
             }),
         }
+    }
+
+    fn has_video(&self) -> bool {
+        let mut codecs = self.tracks.iter().map(|track| &track.codec);
+        codecs.any(|codec| codec.kind().track() == TrackKind::Video)
     }
 
     fn add(&mut self, track: TrackState, header: &BoxHeader) -> Result<(), Fmp4Error> {
@@ -153,10 +157,7 @@ impl TrackState {
 
     /// The decoder configuration, once it is complete.
     pub(crate) fn config(&self) -> Option<CodecConfig> {
-        match &self.codec {
-            TrackCodec::H264(config) => config.codec_config(),
-            TrackCodec::Aac { config, asc } => Some(config.codec_config(asc)),
-        }
+        self.codec.config()
     }
 
     /// The track as it is announced, once its configuration is complete.
@@ -196,8 +197,8 @@ impl TrackState {
         }
         self.next_time = time + i64::from(duration);
         let (time, duration) = match &self.codec {
-            TrackCodec::H264(_) => (time, duration),
-            TrackCodec::Aac { .. } => self.clock.tick(time),
+            Codec::Aac { config, .. } => self.clock.tick(time, config.samples_per_frame),
+            Codec::H264(_) | Codec::H265(_) | Codec::Av1(_) | Codec::Opus(_) => (time, duration),
         };
         Some((time - self.edit_shift, duration))
     }
@@ -213,39 +214,34 @@ impl TrackState {
         data: &[u8],
         out: &mut Vec<SourceEvent>,
     ) -> Result<(), Fmp4Error> {
-        let mut sample = Sample {
+        let unit = self.codec.unit(data).map_err(|error| Fmp4Error::Codec {
             track: self.id,
-            dts: planned.dts,
-            cts: planned.cts,
-            duration: Some(planned.duration).filter(|&duration| duration > 0),
-            keyframe: true,
-            discardable: false,
-            data: Bytes::new(),
+            offset: planned.offset,
+            error,
+        })?;
+        let (_, Some(unit)) = unit else {
+            return Ok(());
         };
-        match &mut self.codec {
-            TrackCodec::Aac { .. } => sample.data = Bytes::copy_from_slice(data),
-            TrackCodec::H264(config) => {
-                let failed = |error| Fmp4Error::H264 {
-                    track: self.id,
-                    offset: planned.offset,
-                    error,
-                };
-                let unit = clean_access_unit(config, data).map_err(failed)?;
-                if !unit.changed.is_empty() {
-                    *config = config.with_parameter_sets(&unit.changed).map_err(failed)?;
-                }
-                if !unit.has_slices || !config.is_complete() {
-                    return Ok(());
-                }
-                sample.data = unit.data;
-                sample.keyframe = unit.keyframe;
-                sample.discardable = unit.discardable;
+        let (dts, duration) = match &self.codec {
+            // Only the packet itself says how long it lasts.
+            Codec::Opus(_) => {
+                let samples = packet_samples(&unit.data).unwrap_or(0);
+                self.clock.tick(planned.dts, samples)
             }
-        }
-        if !sample.data.is_empty() {
-            self.announce(out);
-            out.push(SourceEvent::Sample(sample));
-        }
+            Codec::H264(_) | Codec::H265(_) | Codec::Av1(_) | Codec::Aac { .. } => {
+                (planned.dts, planned.duration)
+            }
+        };
+        self.announce(out);
+        out.push(SourceEvent::Sample(Sample {
+            track: self.id,
+            dts,
+            cts: planned.cts,
+            duration: Some(duration).filter(|&duration| duration > 0),
+            keyframe: unit.keyframe,
+            discardable: unit.discardable,
+            data: unit.data,
+        }));
         Ok(())
     }
 }
@@ -257,116 +253,110 @@ impl TrackState {
 /// is off by more than a frame.
 #[derive(Clone, Copy, Debug, Default)]
 struct AudioClock {
-    /// Time of a frame, and how many frames ago it was; none before the first.
+    /// Time of a frame, and how many samples ago it began; none before the first.
     anchor: Option<(i64, u64)>,
-    samples_per_frame: u32,
     sample_rate: u32,
     timescale: u32,
 }
 
 impl AudioClock {
-    fn new(codec: &TrackCodec, timescale: u32) -> Self {
-        match codec {
-            TrackCodec::H264(_) => Self::default(),
-            TrackCodec::Aac { config, .. } => Self {
-                anchor: None,
-                samples_per_frame: config.samples_per_frame,
-                sample_rate: config.sample_rate,
-                timescale,
-            },
+    fn new(codec: &Codec, timescale: u32) -> Self {
+        let sound = codec.config().and_then(|config| config.sound());
+        Self {
+            anchor: None,
+            sample_rate: sound.map_or(0, |(sample_rate, _)| sample_rate),
+            timescale,
         }
     }
 
-    /// Time and duration of the next frame, which the container has at `time`.
-    fn tick(&mut self, time: i64) -> (i64, u32) {
-        let frame = self.ticks(1);
-        let (anchor, frames) = match self.anchor {
-            Some((anchor, frames))
-                if time.abs_diff(anchor + self.ticks(frames)) <= frame as u64 =>
+    /// Time and duration of the next frame, which has so many samples and which the
+    /// container has at `time`.
+    fn tick(&mut self, time: i64, samples: u32) -> (i64, u32) {
+        let frame = self.ticks(samples.into());
+        let (anchor, before) = match self.anchor {
+            Some((anchor, before))
+                if time.abs_diff(anchor + self.ticks(before)) <= frame.unsigned_abs() =>
             {
-                (anchor, frames)
+                (anchor, before)
             }
             Some(_) | None => (time, 0),
         };
-        self.anchor = Some((anchor, frames + 1));
-        let start = anchor + self.ticks(frames);
-        let duration = anchor + self.ticks(frames + 1) - start;
+        let after = before + u64::from(samples);
+        self.anchor = Some((anchor, after));
+        let start = anchor + self.ticks(before);
+        let duration = anchor + self.ticks(after) - start;
         (start, u32::try_from(duration).unwrap_or(0))
     }
 
-    /// Length of so many frames in ticks, rounded down; a second has at most 10⁷ and
-    /// a stream cannot have 2⁴⁰ frames, so it fits.
-    fn ticks(&self, frames: u64) -> i64 {
-        let samples = u128::from(frames) * u128::from(self.samples_per_frame);
-        let ticks = samples * u128::from(self.timescale) / u128::from(self.sample_rate.max(1));
+    /// Length of so many samples in ticks, rounded down; a second has at most 10⁷ and
+    /// a stream cannot have 2⁵⁰ samples, so it fits.
+    fn ticks(&self, samples: u64) -> i64 {
+        let scaled = u128::from(samples) * u128::from(self.timescale);
+        let ticks = scaled / u128::from(self.sample_rate.max(1));
         i64::try_from(ticks).unwrap_or(MAX_TIME)
     }
 }
 
-fn read_codec(
-    entry: &Codec,
-    track: u32,
-    header: &BoxHeader,
-) -> Result<Option<TrackCodec>, Fmp4Error> {
-    if let Codec::Avc1(mp4_atom::Avc1 { avcc, .. }) | Codec::Avc3(mp4_atom::Avc3 { avcc, .. }) =
-        entry
-    {
-        return read_avcc(avcc, track, header).map(Some);
+/// The codec of a sample entry; none if it is not carried.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of all entries there are, few are carried"
+)]
+fn read_codec(entry: &Entry, track: u32, header: &BoxHeader) -> Result<Option<Codec>, Fmp4Error> {
+    use mp4_atom::{Avc1, Avc3, Hev1, Hvc1};
+    let checked = |codec: Result<Codec, CodecError>| {
+        codec.map(Some).map_err(|error| Fmp4Error::Codec {
+            track,
+            offset: header.offset,
+            error,
+        })
+    };
+    match entry {
+        Entry::Avc1(Avc1 { avcc, .. }) | Entry::Avc3(Avc3 { avcc, .. }) => {
+            checked(Codec::parse(CodecKind::H264, &body(avcc, header)?))
+        }
+        Entry::Hvc1(Hvc1 { hvcc, .. }) | Entry::Hev1(Hev1 { hvcc, .. }) => {
+            checked(Codec::parse(CodecKind::H265, &body(hvcc, header)?))
+        }
+        Entry::Av01(av01) => checked(Codec::parse(CodecKind::Av1, &body(&av01.av1c, header)?)),
+        Entry::Mp4a(mp4a) => {
+            let decoder = &mp4a.esds.es_desc.dec_config;
+            if !AAC_OBJECT_TYPES.contains(&decoder.object_type_indication) {
+                return Ok(None);
+            }
+            let specific = decoder.dec_specific.as_ref();
+            let asc = specific.map_or(&[][..], |specific| &specific.raw);
+            checked(Codec::parse(CodecKind::Aac, asc))
+        }
+        Entry::Opus(opus) => {
+            let head = OpusHead::parse_dops(&body(&opus.dops, header)?);
+            checked(head.map(Codec::Opus).map_err(CodecError::Opus))
+        }
+        other => {
+            let kind = entry_kind(other);
+            if matches!(&kind.0, b"encv" | b"enca") {
+                return Err(Fmp4Error::Encrypted { track, entry: kind });
+            }
+            Ok(None)
+        }
     }
-    if let Codec::Mp4a(mp4a) = entry {
-        return read_esds(mp4a, track, header);
-    }
-    let kind = entry_kind(entry);
-    if matches!(&kind.0, b"encv" | b"enca") {
-        return Err(Fmp4Error::Encrypted { track, entry: kind });
-    }
-    Ok(None)
 }
 
-fn read_avcc(
-    avcc: &mp4_atom::Avcc,
-    track: u32,
-    header: &BoxHeader,
-) -> Result<TrackCodec, Fmp4Error> {
-    let offset = header.offset;
-    let mut record = Vec::new();
-    mp4_atom::Atom::encode_body(avcc, &mut record).map_err(|error| Fmp4Error::Malformed {
-        kind: FourCc(*b"avcC"),
-        offset,
-        error,
-    })?;
-    let config = AvcConfig::parse(&record).map_err(|error| Fmp4Error::H264 {
-        track,
-        offset,
-        error,
-    })?;
-    Ok(TrackCodec::H264(config))
-}
-
-/// None if `mp4a` carries something other than AAC.
-fn read_esds(
-    mp4a: &mp4_atom::Mp4a,
-    track: u32,
-    header: &BoxHeader,
-) -> Result<Option<TrackCodec>, Fmp4Error> {
-    let decoder = &mp4a.esds.es_desc.dec_config;
-    if !AAC_OBJECT_TYPES.contains(&decoder.object_type_indication) {
-        return Ok(None);
-    }
-    let specific = decoder.dec_specific.as_ref();
-    let asc = specific.map_or(&[][..], |specific| &specific.raw);
-    let config = AudioSpecificConfig::parse(asc).map_err(|error| Fmp4Error::Aac {
-        track,
-        offset: header.offset,
-        error,
-    })?;
-    let asc = Bytes::copy_from_slice(asc);
-    Ok(Some(TrackCodec::Aac { config, asc }))
+/// A box's body, as it stood in the file.
+fn body<A: Atom>(atom: &A, header: &BoxHeader) -> Result<Vec<u8>, Fmp4Error> {
+    let mut body = Vec::new();
+    atom.encode_body(&mut body)
+        .map_err(|error| Fmp4Error::Malformed {
+            kind: FourCc(A::KIND.into()),
+            offset: header.offset,
+            error,
+        })?;
+    Ok(body)
 }
 
 /// The name of a sample entry, as it stands in the file.
-fn entry_kind(entry: &Codec) -> FourCc {
-    if let Codec::Unknown(kind, _) = entry {
+fn entry_kind(entry: &Entry) -> FourCc {
+    if let Entry::Unknown(kind, _) = entry {
         return FourCc((*kind).into());
     }
     let mut bytes = Vec::new();

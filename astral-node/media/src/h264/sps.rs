@@ -1,6 +1,7 @@
 //! Sequence parameter sets (ITU-T H.264 §7.3.2.1), as far as the cropping rectangle.
 
 use crate::bits::Bits;
+use crate::nal::without_emulation_prevention;
 
 use super::H264Error;
 
@@ -56,21 +57,6 @@ impl Sps {
             .ok_or(H264Error::ParameterSet("picture size"))?;
         Ok(sps)
     }
-}
-
-/// 00 00 03 stands for 00 00 (ITU-T H.264 §7.4.1).
-fn without_emulation_prevention(nal: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(nal.len());
-    let mut zeros = 0;
-    for &byte in nal {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        out.push(byte);
-    }
-    out
 }
 
 fn parse_head(bits: &mut Bits<'_>) -> Option<Sps> {

@@ -143,7 +143,7 @@ fn broken_bytes_are_refused_with_words() {
         Err(H264Error::RecordTooLong(5000))
     );
     let cut = clean_access_unit(&small(), &[0, 0, 0, 9, 0x65]);
-    assert_eq!(cut, Err(H264Error::NalLength { at: 0, size: 5 }));
+    assert_eq!(cut, Err(H264Error::NalLength(NalLength { at: 0, size: 5 })));
     let many = access_unit(&vec![nal(0x01, &[]); MAX_NAL_UNITS + 1], 4);
     assert_eq!(
         clean_access_unit(&small(), &many),

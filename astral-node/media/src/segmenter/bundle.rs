@@ -19,16 +19,19 @@ pub(super) struct Bundle {
     pub(super) end: i64,
     /// Presentation minus decoding time of the first, ticks.
     pub(super) cts: i32,
+    /// Samples per channel in each codec frame.
+    pub(super) unit_samples: u32,
     units: Vec<Bytes>,
     bytes: usize,
 }
 
 impl Bundle {
-    pub(super) fn new(dts: i64, cts: i32) -> Self {
+    pub(super) fn new(dts: i64, cts: i32, unit_samples: u32) -> Self {
         Self {
             dts,
             end: dts,
             cts,
+            unit_samples,
             units: Vec::new(),
             bytes: 0,
         }

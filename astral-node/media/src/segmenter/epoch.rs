@@ -13,7 +13,7 @@ use super::{AUDIO, Options, Segmented, Start, Tracks, VIDEO};
 use crate::catalog::Catalog;
 use crate::frame::Frame;
 use crate::source::{Sample, SourceTrack};
-use crate::timeline::{Admit, AudioFrame, SECOND_NS, Timeline, ticks_to_ns};
+use crate::timeline::{Admit, SECOND_NS, Timeline, ticks_to_ns};
 use crate::track::{CodecConfig, Track, TrackKind};
 
 /// A keyframe this close to a group's start opens no new group, nanoseconds.
@@ -61,6 +61,7 @@ struct Video {
 #[derive(Debug)]
 struct Audio {
     timescale: u32,
+    config: CodecConfig,
     bundle: Option<Bundle>,
 }
 
@@ -91,11 +92,6 @@ struct Placed {
     payload: Bytes,
 }
 
-/// Samples per channel in a coded frame of this codec; 1 for pictures.
-pub(super) fn samples_per_frame(config: &CodecConfig) -> u32 {
-    config.samples_per_frame().unwrap_or(1)
-}
-
 impl Epoch {
     /// Opens an epoch and writes its first catalog. `plan` names tracks that are known.
     pub(super) fn open(
@@ -118,6 +114,7 @@ impl Epoch {
             }),
             audio: audio.map(|track| Audio {
                 timescale: track.timescale,
+                config: track.config.clone(),
                 bundle: None,
             }),
             ends_at_keyframe: false,
@@ -220,33 +217,41 @@ impl Epoch {
 
     fn push_audio(&mut self, held: Held, out: &mut Vec<Segmented>) -> Outcome {
         let sample = &held.sample;
-        let Some(timescale) = self.audio.as_ref().map(|audio| audio.timescale) else {
+        let Some(audio) = self.audio.as_ref().filter(|_| !self.ends_at_keyframe) else {
             return Outcome::Done;
         };
-        if self.ends_at_keyframe {
+        let timescale = audio.timescale;
+        let Some(samples) = audio.config.frame_samples(&sample.data) else {
             return Outcome::Done;
-        }
-        let dts = match self.timeline.admit(sample.track, sample.dts) {
+        };
+        let dts = match self.timeline.admit_audio(sample.track, sample.dts, samples) {
             Admit::Ok(dts) | Admit::Repaired { dts, .. } => dts,
             Admit::NewEpoch(_) => return Outcome::NewEpoch(held),
             Admit::Drop => return Outcome::Done,
         };
         let end = self.timeline.expected(sample.track).unwrap_or(dts + 1);
         self.cut_before(dts, timescale, sample.data.len(), false, out);
-        self.gather(sample, dts, end, out);
+        self.gather(sample, dts, (end, samples), out);
         Outcome::Done
     }
 
-    /// Puts a codec frame into the bundle, which must have no gap.
-    fn gather(&mut self, sample: &Sample, dts: i64, end: i64, out: &mut Vec<Segmented>) {
+    /// Puts a codec frame that ends at `end` ticks and has so many samples into the
+    /// bundle, which has no gap, and whose frames are equally long.
+    fn gather(
+        &mut self,
+        sample: &Sample,
+        dts: i64,
+        (end, samples): (i64, u32),
+        out: &mut Vec<Segmented>,
+    ) {
         let open = self.audio.as_ref().and_then(|audio| audio.bundle.as_ref());
-        if open.is_some_and(|bundle| bundle.end != dts) {
+        if open.is_some_and(|bundle| bundle.end != dts || bundle.unit_samples != samples) {
             self.flush(out);
         }
         let Some(audio) = &mut self.audio else {
             return;
         };
-        let new = || Bundle::new(dts, sample.cts);
+        let new = || Bundle::new(dts, sample.cts, samples);
         let bundle = audio.bundle.get_or_insert_with(new);
         bundle.push(sample.data.clone(), end);
         let complete = bundle.is_complete(audio.timescale);
@@ -444,13 +449,9 @@ fn timeline(
         timeline.add_video(track.id, track.timescale);
     }
     if let Some(track) = audio
-        && let CodecConfig::Aac { sample_rate, .. } = track.config
+        && let Some((sample_rate, _)) = track.config.sound()
     {
-        let frame = AudioFrame {
-            samples: samples_per_frame(&track.config),
-            sample_rate,
-        };
-        timeline.add_audio(track.id, track.timescale, frame);
+        timeline.add_audio(track.id, track.timescale, sample_rate);
     }
     timeline
 }

@@ -30,9 +30,10 @@ use thiserror::Error;
 
 use crate::catalog::Catalog;
 use crate::frame::Frame;
+use crate::opus::MIN_PACKET_SAMPLES;
 use crate::source::{Sample, SourceEvent, SourceTrack};
 use crate::timeline::TIMESCALE_MAX;
-use crate::track::{CodecConfig, TrackKind};
+use crate::track::TrackKind;
 use epoch::{Epoch, Outcome};
 use opening::{Held, Opening};
 
@@ -401,11 +402,13 @@ impl Tracks {
 
 /// Refuses timescales with which times could not be told apart or would overflow.
 fn check(track: &SourceTrack) -> Result<(), SegmentError> {
-    let tick_fits = match &track.config {
-        CodecConfig::H264 { .. } => true,
-        config @ CodecConfig::Aac { sample_rate, .. } => {
-            let samples = u64::from(epoch::samples_per_frame(config));
-            *sample_rate > 0 && samples * u64::from(track.timescale) >= u64::from(*sample_rate)
+    let tick_fits = match track.config.sound() {
+        None => true,
+        Some((sample_rate, _)) => {
+            // Of packets that may differ, the shortest counts.
+            let samples = track.config.frame_samples(&[]);
+            let samples = u64::from(samples.unwrap_or(MIN_PACKET_SAMPLES));
+            sample_rate > 0 && samples * u64::from(track.timescale) >= u64::from(sample_rate)
         }
     };
     if !(1..=TIMESCALE_MAX).contains(&track.timescale) || !tick_fits {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::timeline::{SECOND_NS, ticks_to_ns};
+use crate::track::CodecConfig;
 
 const START: Start = Start {
     epoch: 7,
