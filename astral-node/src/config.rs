@@ -266,8 +266,8 @@ struct Options {
     #[arg(long, value_name = "ADDR|off", env = "ASTRAL_NODE_RTMP")]
     rtmp: Option<Rtmp>,
 
-    /// astral-web to bootstrap from, like http://live.example.org:8080; repeatable, at most 8
     #[arg(
+        help = "astral-web to bootstrap from, like http://live.example.org:8080; repeatable, at most 8",
         long,
         value_name = "URL",
         env = "ASTRAL_NODE_WEB",

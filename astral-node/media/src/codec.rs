@@ -2,7 +2,7 @@
 //!
 //! A demuxer hands over configuration and coded frames as they stand in the
 //! container, and gets them fit to be carried. A further codec is a variant of
-//! [`Codec`] and of [`CodecConfig`].
+//! `Codec` and of [`CodecConfig`].
 
 use bytes::Bytes;
 use thiserror::Error;
