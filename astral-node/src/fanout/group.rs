@@ -19,10 +19,6 @@ use crate::uplink::Class;
 const DISCARD_AFTER: Duration = Duration::from_millis(200);
 /// And after this long the rest of it: it could only be late.
 const LATE_AFTER: Duration = Duration::from_millis(1_500);
-/// A group that ended less than this long ago goes before the newer ones: a child that
-/// has just turned to this node catches up in order, within what its players hold. Later
-/// it would only hold up what is live.
-const IN_ORDER: Duration = Duration::from_secs(1);
 /// A child this many frames behind within a group loses discardable ones.
 const LAG_FRAMES: u32 = 15;
 /// A child that was once no further behind than this has caught up.
@@ -46,7 +42,6 @@ pub(super) async fn send(route: Arc<Route>, group: Arc<Group>, from: (u32, u32),
         class,
         superseded: None,
         was_level: false,
-        rank: u64::MAX - group.group,
     };
     let cursor = group.cursor(from.0, from.1);
     let outcome = tokio::select! {
@@ -110,8 +105,6 @@ struct Sender<'a> {
     class: Class,
     superseded: Option<Instant>,
     was_level: bool,
-    /// Place among the child's groups; higher goes first.
-    rank: u64,
 }
 
 impl Sender<'_> {
@@ -131,7 +124,6 @@ impl Sender<'_> {
                     discardable,
                     ..
                 } => {
-                    self.rank = self.rank();
                     if discardable && self.is_behind(index) {
                         cursor.skip_frame();
                         continue;
@@ -197,7 +189,7 @@ impl Sender<'_> {
         route.pace.room().await;
         route
             .uplink
-            .acquire(self.class, route.id.0, self.rank, len)
+            .acquire(self.class, route.id.0, self.group.group, len)
             .await;
         route.pace.wrote(len);
         route.bytes.fetch_add(len as u64, Ordering::Relaxed);
@@ -210,16 +202,6 @@ impl Sender<'_> {
         }
         self.superseded
             .map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    /// Groups that are new or have just ended in their order, before all others; of
-    /// those the newest first.
-    fn rank(&mut self) -> u64 {
-        if self.age() < IN_ORDER {
-            u64::MAX - self.group.group
-        } else {
-            self.group.group
-        }
     }
 
     /// Whether the child cannot keep up. One that was never level with the stream is
