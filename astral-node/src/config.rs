@@ -12,7 +12,7 @@ mod rate;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -554,7 +554,7 @@ impl FromStr for Origin {
         // Browsers send origins in lower case.
         let origin = text.to_ascii_lowercase();
         match web_host(&origin) {
-            Some(host) if !host.contains(['/', '?', '#', '@']) => Ok(Self(origin)),
+            Some(host) if is_authority(host) => Ok(Self(origin)),
             _ => Err(format!(
                 "`{text}` is not a web origin like https://example.org or http://127.0.0.1:8080"
             )),
@@ -572,7 +572,9 @@ impl FromStr for WebUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let url = text.trim_end_matches('/');
         match web_host(url) {
-            Some(rest) if !rest.contains(['?', '#', '@']) => Ok(Self(url.to_owned())),
+            Some(rest) if !rest.contains(['?', '#']) && has_authority(rest) => {
+                Ok(Self(url.to_owned()))
+            }
             _ => Err(format!(
                 "`{text}` is not a URL like https://live.example.org"
             )),
@@ -601,6 +603,27 @@ fn web_host(text: &str) -> Option<&str> {
     (rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
         && rest.bytes().all(|byte| byte.is_ascii_graphic()))
     .then_some(rest)
+}
+
+/// Whether `host` or `host:port` comes before the path.
+fn has_authority(rest: &str) -> bool {
+    is_authority(rest.split('/').next().unwrap_or(rest))
+}
+
+/// Whether it is `host` or `host:port`; IPv6 hosts stand in brackets.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        Some(_) | None => (text, None),
+    };
+    let is_named = |c: u8| c.is_ascii_alphanumeric() || b".-_".contains(&c);
+    let is_host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(literal) => literal.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_named),
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_host && port.is_none_or(is_port)
 }
 
 /// A node's name: one line of 1 to 100 characters.

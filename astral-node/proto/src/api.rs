@@ -264,8 +264,18 @@ pub struct Ticket {
 #[serde(deny_unknown_fields)]
 pub struct NewStream {
     /// Name, 1 to 100 characters of any language.
+    // No control characters, not only spaces: as `slug::check_name` has it.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            min_length = 1,
+            max_length = 100,
+            pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+        )
+    )]
     pub name: String,
     /// More words.
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Keep it out of every list.

@@ -391,6 +391,35 @@ fn data_folder_follows_xdg_and_ignores_what_is_empty_or_relative() {
 }
 
 #[test]
+fn an_origin_is_scheme_host_and_port_and_nothing_else() {
+    for fine in [
+        "https://a",
+        "HTTP://A.example:80",
+        "http://[::1]:8080",
+        "http://[::1]",
+    ] {
+        assert!(fine.parse::<Origin>().is_ok(), "{fine}");
+    }
+    for wrong in [
+        "a",
+        "null",
+        "https://",
+        "https://:1",
+        "https://a:",
+        "https://a:65536",
+        "https://a:2*",
+        "https://a:+1",
+        "https://a/",
+        "https://a b",
+        "https://u@a",
+        "https://[x]",
+        "https://::1",
+    ] {
+        assert!(wrong.parse::<Origin>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn origins_of_the_astral_webs_are_allowed_too() {
     let arguments = "--data-dir=/d --web=http://Live.example:8443/astral/ --web=http://[::1]:8080 \
                      --allow-origin=https://a";

@@ -25,6 +25,11 @@ type Labels = Vec<(&'static str, String)>;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, description = "Metrics as METRICS.md lists them", content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8", body = String)),
+)]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let mut registry = Registry::with_prefix("astral");
     node(&app, &mut registry).await;

@@ -14,6 +14,7 @@ mod linger;
 mod list;
 mod live;
 mod metrics;
+mod openapi;
 mod pages;
 mod problem;
 mod routes;

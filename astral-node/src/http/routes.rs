@@ -15,7 +15,7 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use super::api::{events, node, ping, settings, streams, tickets};
 use super::guard::Access;
 use super::problem::Failure;
-use super::{App, ingest, live, metrics, pages};
+use super::{App, ingest, live, metrics, openapi, pages};
 
 /// All routes.
 pub(super) fn router(app: &Arc<App>) -> Router {
@@ -24,6 +24,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .route("/health", get(pages::health))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::document))
         .route("/watch/{slug}", get(pages::watch))
         .route("/assets/{name}", get(pages::asset))
         .route("/ingest/{key}", post(ingest::take).put(ingest::take))

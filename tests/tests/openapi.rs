@@ -1,0 +1,14 @@
+//! The programs are as their own `/openapi.json` says, by a tool that is not ours.
+
+use astral_tests::process::Launch;
+use astral_tests::{schemathesis, turn};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_is_as_its_openapi_document_says() {
+    let _turn = turn::shared().await;
+    let mut node = Launch::new("node").start().await;
+    node.api.publish("My Show").await;
+    let endless = "^/live/|^/ingest/|/events$";
+    schemathesis::check(&node.api.url(""), Some(&node.api.token), endless).await;
+    assert!(node.is_running());
+}
