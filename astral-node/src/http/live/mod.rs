@@ -1,4 +1,4 @@
-//! Live media for players: `stream.mp4` and the page's WebSocket.
+//! Live media for players: `stream.mp4`, the page's WebSocket and low-latency HLS.
 //!
 //! [`feed`] turns a reader's frames into pieces of fragmented MP4; [`mp4`] and
 //! [`ws`] carry them. Memory per player is a piece or two: the reader has its
@@ -6,6 +6,7 @@
 
 pub(super) mod egress;
 mod feed;
+pub(super) mod hls;
 pub(super) mod mp4;
 mod state;
 pub(super) mod ws;
