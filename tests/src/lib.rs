@@ -24,3 +24,4 @@ pub mod recording;
 pub mod synthetic;
 pub mod turn;
 pub mod wait;
+pub mod web;

@@ -15,12 +15,12 @@ use axum::routing::get;
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use hyper::{StatusCode, Uri};
 
-use super::Caller;
 use super::api::find;
+use super::caller::Caller;
 use super::problem::Failure;
 use super::show::{self, Shelf};
 use crate::catalog::Catalog;
-use crate::state::{State, now_ms};
+use crate::state::State;
 
 /// Nothing but our own style sheet, and in nobody's frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; \
@@ -135,9 +135,9 @@ fn page(status: StatusCode, template: &impl Template) -> Response {
 
 async fn index(Shared(state): Web, Extension(Caller(caller)): Extension<Caller>) -> Response {
     let cards = {
-        let (catalog, now) = (state.catalog(), now_ms());
-        let shelf = Shelf::new(&catalog, caller, now);
-        let rows = catalog.streams(None, now).take(LIMIT_DEFAULT);
+        let catalog = state.catalog();
+        let shelf = Shelf::new(&catalog, caller);
+        let rows = catalog.streams(None).take(LIMIT_DEFAULT);
         rows.map(|row| Card::new(&shelf.stream(row), &catalog))
             .collect()
     };
@@ -181,11 +181,11 @@ fn show_stream(state: &State, caller: IpAddr, slug: &str) -> Response {
 
 async fn network(Shared(state): Web, Extension(Caller(caller)): Extension<Caller>) -> Response {
     let network = {
-        let (catalog, now) = (state.catalog(), now_ms());
+        let catalog = state.catalog();
         Network {
-            nodes: catalog.nodes.live_after(None, now).count(),
-            streams: catalog.streams(None, now).count(),
-            supernodes: show::supernodes(&catalog, caller, now),
+            nodes: catalog.nodes.len(),
+            streams: catalog.streams(None).count(),
+            supernodes: show::supernodes(&catalog, caller),
         }
     };
     page(StatusCode::OK, &network)
