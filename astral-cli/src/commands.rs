@@ -16,12 +16,15 @@ use crate::{
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let Args { global, command } = args;
-    match &command {
-        Command::Demo(demo) => return demo::run(demo).await,
-        Command::Service(service) => return service::run(&global, service),
-        Command::Completions(completions) => return manual::completions(completions),
-        Command::Man(man) => return manual::man(man),
-        _ => {}
+    // These need no node.
+    if let Command::Demo(demo) = &command {
+        return demo::run(demo).await;
+    } else if let Command::Service(service) = &command {
+        return service::run(&global, service);
+    } else if let Command::Completions(completions) = &command {
+        return manual::completions(completions);
+    } else if let Command::Man(man) = &command {
+        return manual::man(man);
     }
     let api = Api::new(home::locate(&global.choice(), home::environment)?);
     let session = Session { global, api };

@@ -198,11 +198,10 @@ impl Place {
 
     fn failed(&self, what: &str, error: &io::Error) -> Failure {
         let shown = self.file.display();
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied if self.system => {
-                "; a service of the machine needs root: sudo astral service … --system"
-            }
-            _ => "",
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let hint = match denied && self.system {
+            true => "; a service of the machine needs root: sudo astral service … --system",
+            false => "",
         };
         Failure::other(format!("cannot {what} {shown}: {error}{hint}"))
     }

@@ -100,12 +100,9 @@ fn is_end(event: &Event) -> bool {
         return false;
     };
     let control = modifiers.contains(KeyModifiers::CONTROL);
-    *kind == KeyEventKind::Press
-        && match code {
-            KeyCode::Char('q' | 'Q') | KeyCode::Esc => true,
-            KeyCode::Char('c' | 'd') => control,
-            _ => false,
-        }
+    let plain = matches!(code, KeyCode::Char('q' | 'Q') | KeyCode::Esc);
+    let with_control = matches!(code, KeyCode::Char('c' | 'd'));
+    *kind == KeyEventKind::Press && (plain || (control && with_control))
 }
 
 #[cfg(test)]
