@@ -1,4 +1,5 @@
 //! HTTPS with certificates of `astral-web dev-certs`.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
 

@@ -103,11 +103,12 @@ impl Web {
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 
-    /// Waits until bootstrapping nodes are told of a stream.
+    /// Waits until who comes new is told of the stream, and of somebody to ask for it.
     pub async fn lists(&self, stream: &Stream) {
-        until("the stream is on astral-web", s(20), async || {
+        until("the stream is on astral-web", s(30), async || {
             let text = self.text("/api/v1/bootstrap").await?;
-            check(text.contains(&stream.id.to_string()), text)
+            let supernodes = text.contains("\"role\":\"supernode\"");
+            check(supernodes && text.contains(&stream.id.to_string()), text)
         })
         .await;
     }

@@ -90,7 +90,7 @@ impl Server {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        let at = line.find(" http").expect("a line with the address") + 1;
+        let at = line.rfind(" http").expect("a line with the address") + 1;
         let url = line[at..].trim().trim_end_matches('/').to_owned();
         Self {
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -247,6 +247,7 @@ pub fn node_of(
         software: Some("0.1.0".into()),
         public_http: None,
         removed,
+        load: None,
     };
     SignedNode::sign(record, key)
 }
