@@ -1,6 +1,6 @@
 //! Media of Astral, apart from all I/O: bytes in, bytes out.
 //!
-//! An encoder's bytes (RTMP, FLV tags, fragmented MP4) become [`source::SourceEvent`]s,
+//! An encoder's bytes (RTMP, FLV tags, fragmented MP4, a browser's frames) become [`source::SourceEvent`]s,
 //! the [`segmenter`] puts them on the stream's one timeline and names them
 //! (epoch, track, group, frame), and [`fmp4::mux`] makes fragmented MP4 of named
 //! frames at the edge. No sockets, no clock, no tasks, no peers, no signatures.
@@ -21,6 +21,7 @@ pub mod h264;
 pub mod h265;
 pub mod nal;
 pub mod opus;
+pub mod packets;
 pub mod rtmp;
 pub mod segmenter;
 pub mod source;

@@ -3,6 +3,7 @@
 mod abuse;
 mod encoder;
 mod events;
+mod frames;
 mod media;
 mod metrics;
 mod routes;
