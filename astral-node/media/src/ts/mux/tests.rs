@@ -22,14 +22,15 @@ fn video(number: i64) -> Frame {
         keyframe: number % 10 == 0,
         discardable: false,
         no_keyframe: false,
-        payload: Bytes::from(
-            vec![
-                &[0, 0, 1, 45, if number % 10 == 0 { 0x65 } else { 0x41 }][..],
-                &[7; 300],
-            ]
-            .concat(),
-        ),
+        payload: Bytes::from(picture(number % 10 == 0)),
     }
+}
+
+/// One slice behind its length.
+fn picture(keyframe: bool) -> Vec<u8> {
+    let mut slice = vec![7; 305];
+    slice[..5].copy_from_slice(&[0, 0, 1, 45, if keyframe { 0x65 } else { 0x41 }]);
+    slice
 }
 
 /// Two AAC frames.
