@@ -23,6 +23,7 @@ pub const PING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A page of a list, ordered by name, then id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct List<T> {
     /// The items.
     pub items: Vec<T>,
@@ -32,6 +33,7 @@ pub struct List<T> {
 
 /// An error as RFC 9457 lays it out (`application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `about:blank`, or a URI of the kind of problem.
     #[serde(rename = "type")]
@@ -49,6 +51,7 @@ pub struct Problem {
 
 /// What a node is in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Forwards what it watches.
@@ -57,8 +60,40 @@ pub enum Role {
     Supernode,
 }
 
+/// Whether strangers can connect to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Others have connected to it.
+    Reachable,
+    /// Others have tried, and could not.
+    Unreachable,
+    /// Nobody has tried yet.
+    Unknown,
+    /// It knows nodes of its own machine only, or none.
+    Local,
+}
+
+/// Whether strangers can connect to a node, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Reachability {
+    /// How it stands.
+    pub state: Reach,
+    /// How that is known: a sentence.
+    pub why: String,
+    /// What would help: a sentence; `null` if nothing need be done.
+    pub help: Option<String>,
+    /// `host:port` where others have reached it.
+    pub addresses: Vec<String>,
+    /// `host:port` that a router on the way forwards to it, by UPnP, NAT-PMP or PCP.
+    pub mapped: Option<String>,
+}
+
 /// A node, this one or another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Node {
     /// Id.
     pub uuid: NodeId,
@@ -70,6 +105,22 @@ pub struct Node {
     pub role: Role,
     /// The supernode it is registered with.
     pub primary_supernode: Option<NodeId>,
+    /// The supernode that takes its place at once, should it fail; only of the node that
+    /// answers, as all that follows up to `self`.
+    #[serde(default)]
+    pub backup_supernode: Option<NodeId>,
+    /// Supernodes with which this supernode exchanges records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mesh: Vec<NodeId>,
+    /// Nodes that are registered with this supernode.
+    #[serde(default)]
+    pub registered: u32,
+    /// Why it is, or is not, a supernode: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_reason: Option<String>,
+    /// Whether strangers can connect to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachability: Option<Reachability>,
     /// Whether it is the node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,
@@ -95,6 +146,7 @@ pub struct Node {
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StreamState {
     /// Its encoder sends.
@@ -109,6 +161,7 @@ pub enum StreamState {
 
 /// A track of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Track {
     /// Track number.
     pub id: u8,
@@ -128,6 +181,7 @@ pub struct Track {
 
 /// How a stream arrives at this node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Local {
     /// Whether this node takes it in.
     pub receiving: bool,
@@ -149,6 +203,7 @@ pub struct Local {
 
 /// Where an encoder sends a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ingest {
     /// `rtmp://host:port/live`, without the key; `null` when RTMP is off.
     pub rtmp_url: Option<String>,
@@ -160,6 +215,7 @@ pub struct Ingest {
 
 /// A stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stream {
     /// Id.
     pub id: StreamId,
@@ -196,6 +252,7 @@ pub struct Stream {
 
 /// State of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TicketState {
     /// Offered, nothing promised.
@@ -210,6 +267,7 @@ pub enum TicketState {
 
 /// The stream that a ticket is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TicketStream {
     /// Id.
     pub id: StreamId,
@@ -219,6 +277,7 @@ pub struct TicketStream {
 
 /// A ticket: a node's promise to forward a stream to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ticket {
     /// Id: 16 hexadecimal digits.
     pub id: String,
@@ -248,6 +307,7 @@ pub struct Ticket {
 
 /// `POST /streams`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewStream {
     /// Name, 1 to 100 characters of any language.
@@ -262,6 +322,7 @@ pub struct NewStream {
 
 /// `PATCH /streams/{slug}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StreamPatch {
     /// Pause or resume.
@@ -270,6 +331,7 @@ pub struct StreamPatch {
 
 /// `POST /streams/{slug}/tickets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTicket {
     /// The node to seed; without it the stream is received here.
@@ -279,6 +341,7 @@ pub struct NewTicket {
 
 /// `POST /ping`: what arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ping {
     /// Bytes of the body.
     pub bytes: u64,
@@ -288,6 +351,7 @@ pub struct Ping {
 
 /// The ready file `<data-dir>/node.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ready {
     /// Process id.
     pub pid: u32,

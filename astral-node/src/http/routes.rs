@@ -31,6 +31,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .route("/ingest/ws", get(ingest_ws::connect))
         .route("/ingest/{key}", post(ingest::take).put(ingest::take))
         .route("/live/{slug}/stream.mp4", get(live::mp4::stream))
+        .route("/live/{slug}/stream.ts", get(live::ts::stream))
         .route("/live/{slug}/ws", get(live::ws::connect))
         .with_state(Arc::clone(app))
 }

@@ -9,6 +9,7 @@ mod metrics;
 mod routes;
 mod safety;
 mod settings;
+mod ts;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

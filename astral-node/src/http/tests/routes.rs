@@ -21,6 +21,7 @@ async fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
         "/assets/none",
         "/api/v1/streams/none",
         "/live/none/stream.mp4",
+        "/live/none/stream.ts",
     ] {
         node.get(path).await.is_problem(404);
     }

@@ -36,6 +36,7 @@ async fn host_must_be_a_name_of_this_node() {
             "/health",
             "/api/v1/node",
             "/live/my-show/stream.mp4",
+            "/live/my-show/stream.ts",
             "/nothing",
         ] {
             let reply = node
@@ -79,6 +80,7 @@ async fn other_sites_are_refused_media_included() {
         for path in [
             "/api/v1/streams",
             "/live/my-show/stream.mp4",
+            "/live/my-show/stream.ts",
             "/watch/my-show",
             "/health",
         ] {
