@@ -10,12 +10,14 @@
 
 pub mod api;
 pub mod ask;
+pub mod axe;
 pub mod bench;
 pub mod cdp;
 pub mod chain;
 pub mod events;
 pub mod ffmpeg;
 pub mod fmp4;
+pub mod hls;
 pub mod hostile;
 pub mod places;
 pub mod player;
@@ -27,3 +29,4 @@ pub mod schemathesis;
 pub mod synthetic;
 pub mod turn;
 pub mod wait;
+pub mod web;

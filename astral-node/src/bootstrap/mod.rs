@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use astral_proto::ids::StreamId;
-use astral_proto::overlay::Event;
+use astral_proto::overlay::{Description, Event};
 use astral_proto::record::{Address, Role, SignedNode, SignedStream, StreamState};
 use rustls::ClientConfig;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::handle::Handle;
+use crate::node::own_addresses;
 use client::{Answer, Client, Failure};
 pub(crate) use connect::trust;
 pub(crate) use identity::Identity;
@@ -44,12 +45,12 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(400);
 /// of those whose first round is over.
 pub(crate) fn start(
     handle: &Handle,
-    role: watch::Receiver<Role>,
+    described: watch::Receiver<Option<Description>>,
     trust: &Arc<ClientConfig>,
 ) -> watch::Receiver<usize> {
     let identity = &handle.inner().identity;
     let tasks = &handle.inner().tasks;
-    tasks.spawn(keep_role(handle.clone(), identity.clone(), role));
+    tasks.spawn(keep_described(handle.clone(), identity.clone(), described));
     let rounds = watch::Sender::new(0);
     let done = rounds.subscribe();
     for url in &handle.config().web {
@@ -60,16 +61,23 @@ pub(crate) fn start(
     done
 }
 
-/// Signs the node's record anew whenever the overlay gives it another role.
-async fn keep_role(handle: Handle, identity: Arc<Identity>, mut role: watch::Receiver<Role>) {
+/// Signs the node's record anew whenever the overlay has something else to say in it.
+async fn keep_described(
+    handle: Handle,
+    identity: Arc<Identity>,
+    mut described: watch::Receiver<Option<Description>>,
+) {
     let stop = handle.inner().shutdown.clone();
     loop {
         tokio::select! {
-            changed = role.changed() => if changed.is_err() { return },
+            changed = described.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }
-        let role = *role.borrow_and_update();
-        let record = identity.sign(move |record| record.role = role).await;
+        let Some(description) = described.borrow_and_update().clone() else {
+            continue;
+        };
+        let own = own_addresses(&handle.config(), handle.inner().addresses.quic);
+        let record = identity.describe(description, own).await;
         let event = Event::Identity { record };
         handle.inner().inbox.event(event, String::new()).await;
     }
@@ -249,9 +257,14 @@ impl Web {
         let port = self.handle.inner().addresses.quic.port();
         let (role, address) = (look.role, Address::canonical((seen, port).into()));
         for last in [false, true] {
+            // Of the addresses where others have reached it, those that astral-web sees.
             let signed = self.identity.sign(move |record| {
                 record.role = role;
-                record.addresses = vec![address];
+                let at = |known: &Address| known.0.ip() == address.0.ip();
+                record.addresses.retain(at);
+                if record.addresses.is_empty() {
+                    record.addresses = vec![address];
+                }
             });
             match self.client.post("nodes", signed.await.wire()).await {
                 Err(Failure::Outdated) if !last => {}

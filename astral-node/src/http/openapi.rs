@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::api::{events, node, ping, settings, streams, tickets};
 use super::problem::PROBLEM_JSON;
-use super::{ingest, live, metrics, pages};
+use super::{ingest, ingest_ws, live, metrics, pages};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -50,6 +50,9 @@ use super::{ingest, live, metrics, pages};
         ingest::take,
         live::mp4::stream,
         live::ws::connect,
+        live::ts::stream,
+        live::hls::file,
+        ingest_ws::connect,
     ),
     components(schemas(astral_proto::api::Problem)),
     modifiers(&Common)
@@ -110,7 +113,7 @@ mod tests {
     use super::*;
 
     /// Pages and what they load.
-    const PAGES: [&str; 4] = ["/", "/publish", "/watch/{slug}", "/assets/{name}"];
+    const PAGES: [&str; 4] = ["/", "/publish", "/watch/{slug}", "/assets/{*path}"];
 
     fn document() -> Value {
         serde_json::to_value(Api::openapi()).unwrap()
