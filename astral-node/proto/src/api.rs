@@ -349,6 +349,34 @@ pub struct NewTicket {
     pub destination: Option<NodeId>,
 }
 
+/// `POST /links`: a page to be opened by a browser that cannot show the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewLink {
+    /// Path of the page: `/`, `/publish` or `/watch/SLUG`.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = r"^/(publish|watch/[A-Za-z0-9~.:@,%\[\]-]{1,500})?$")
+    )]
+    #[serde(default = "home")]
+    pub path: String,
+}
+
+fn home() -> String {
+    "/".to_owned()
+}
+
+/// A link that works once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Link {
+    /// The whole URL.
+    pub url: String,
+    /// Seconds within which it must be followed.
+    pub expires_in_s: u64,
+}
+
 /// `POST /ping`: what arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

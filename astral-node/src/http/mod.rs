@@ -12,6 +12,7 @@ mod host;
 mod ingest;
 mod ingest_ws;
 mod linger;
+mod links;
 mod list;
 mod live;
 mod metrics;

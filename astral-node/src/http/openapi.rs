@@ -11,7 +11,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::api::{events, node, ping, settings, streams, tickets};
+use super::api::{events, links, node, ping, settings, streams, tickets};
 use super::problem::PROBLEM_JSON;
 use super::{ingest, ingest_ws, live, metrics, pages};
 
@@ -41,6 +41,7 @@ use super::{ingest, ingest_ws, live, metrics, pages};
         events::stream,
         settings::show,
         settings::change,
+        links::make,
         ping::send,
         ping::take,
         pages::health,

@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
-use super::api::{events, node, ping, settings, streams, tickets};
+use super::api::{events, links, node, ping, settings, streams, tickets};
 use super::guard::Access;
 use super::problem::Failure;
 use super::{App, ingest, ingest_ws, live, metrics, openapi, pages};
@@ -72,6 +72,7 @@ fn api() -> Router<Arc<App>> {
             "/settings",
             get(settings::show).merge(change(patch(settings::change))),
         )
+        .route("/links", change(post(links::make)))
         .route("/ping", get(ping::send).post(ping::take))
 }
 
