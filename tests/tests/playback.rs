@@ -308,8 +308,10 @@ async fn hls_js_plays_the_stream_where_websockets_do_not_get_through() {
     );
     assert!(player.audio_bytes().await > 10_000, "sound is decoded");
     assert_eq!((after.width, after.height), (1280, 720));
+    // The handshakes that this test broke are all that went wrong.
+    let mut complaints = player.browser.complaints.iter();
     assert!(
-        player.browser.complaints.is_empty(),
+        complaints.all(|complaint| complaint.contains("WebSocket connection to")),
         "{:?}",
         player.browser.complaints
     );
