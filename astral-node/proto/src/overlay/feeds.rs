@@ -27,6 +27,8 @@ pub(super) struct Feed {
     pub(super) free: u32,
     /// Set while this node is only ready to feed it.
     pub(super) standby: Option<Ready>,
+    /// Since when frames that it pulls are counted, and how many since.
+    pub(super) pulled: (Time, u32),
 }
 
 /// A child that is fed by somebody else for now.
@@ -338,6 +340,7 @@ impl Overlay {
             viewers: u32::from(standby.is_none()),
             free: 0,
             standby,
+            pulled: (now, 0),
         };
         // First the new one, then the old: a stream that nobody is fed is let go.
         self.feeds.insert(ticket, feed);

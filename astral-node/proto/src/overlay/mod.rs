@@ -17,13 +17,14 @@
 //!
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
-//! (failover), `feeds` (the parent's side), `gossip`
+//! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
 //! (records), `supernodes` (registration, and who is one), `view` (what the API shows).
 
 mod budget;
 mod event;
 mod feeds;
 mod gossip;
+mod holes;
 mod peers;
 mod random;
 mod records;
@@ -38,7 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 pub use budget::{RATE_UNKNOWN_BPS, charge};
-pub use event::{Action, Change, ConnId, DialId, Event, Progress, Target, Time, Why};
+pub use event::{Action, Change, ConnId, DialId, Event, Hole, Progress, Target, Time, Why};
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
 pub use supernodes::Mode;
 pub use view::{FeedView, IntakeView, PeerView, StreamView, TicketView};
@@ -245,6 +246,7 @@ impl Overlay {
             Event::Received { conn, message } => self.received(now, conn, message),
             Event::Beat { conn, beat } => self.beat_received(now, conn, beat),
             Event::Progress { stream, progress } => self.progressed(now, stream, progress),
+            Event::Missing { stream, holes } => self.missing(now, stream, &holes),
             Event::BadMedia { conn, stream } => self.bad_media(now, conn, stream),
             Event::Publish { record, supply } => self.publish(now, record, supply),
             Event::Unpublish { record } => self.unpublish(now, record),

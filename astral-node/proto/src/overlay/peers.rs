@@ -274,8 +274,9 @@ impl Overlay {
             Message::Register(_) => self.register_asked(conn),
             Message::Registered(_) => self.registered(conn),
             Message::Refused(m) => self.register_refused(now, conn, &m),
+            Message::Fetch(m) => self.fetch_asked(now, conn, m),
             // Known on the wire, not answered by this version, as an older node would not.
-            Message::Fetch(_) | Message::Introduce(_) | Message::Probe(_) | Message::Probed(_) => {}
+            Message::Introduce(_) | Message::Probe(_) | Message::Probed(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{Action, Change, ConnId, Progress, Target, Time, Why};
+use super::holes::Pulls;
 use super::peers::Dial;
 use super::standby::{Former, Quiet, Standby, is_apart};
 use super::{Overlay, Timer};
@@ -63,6 +64,8 @@ pub(super) struct Stream {
     pub(super) last_refusal: Option<Reason>,
     /// Parents lost for a fault, and until when they are not asked.
     pub(super) avoided: BTreeMap<NodeId, Time>,
+    /// Frames that others have been asked for.
+    pub(super) pulls: Pulls,
 }
 
 /// The node that feeds this one.
@@ -136,6 +139,7 @@ impl Stream {
             switches: 0,
             last_refusal: None,
             avoided: BTreeMap::new(),
+            pulls: Pulls::default(),
         }
     }
 

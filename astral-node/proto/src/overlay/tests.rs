@@ -3,6 +3,7 @@
 //! publisher raises and that routes carry on.
 
 mod failover;
+mod holes;
 mod remembered;
 mod supernodes;
 
@@ -12,8 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::ids::{SecretKey, sha256};
 use crate::record::{NodeRecord, Role, SignedNode, SignedStream, StreamRecord, StreamState};
-use crate::wire::control::Reason;
-use crate::wire::control::{Message, TicketActivate, TicketConfirm};
+use crate::wire::control::{Fetch, Message, Reason, TicketActivate, TicketConfirm};
 use crate::wire::heartbeat::{Heartbeat, Supply};
 
 const LATENCY: Duration = Duration::from_millis(10);
@@ -39,6 +39,7 @@ struct Node {
     newest: BTreeMap<StreamId, u32>,
     left: bool,
     changes: Vec<Change>,
+    served: Vec<Fetch>,
     /// When the last new frame came, and the longest time between two, once watched.
     gap: Option<(Time, Duration)>,
 }
@@ -91,6 +92,7 @@ impl Net {
                 newest: BTreeMap::new(),
                 left: false,
                 changes: Vec::new(),
+                served: Vec::new(),
                 gap: None,
             }
         });
@@ -192,6 +194,7 @@ impl Net {
                 let record = SignedNode::sign(record, &node_at.key);
                 self.event(node, Event::Identity { record });
             }
+            Action::Serve { fetch, .. } => self.nodes[node].served.push(fetch),
             Action::Left => self.nodes[node].left = true,
             Action::Changed(change) => self.nodes[node].changes.push(change),
             Action::Open { .. } | Action::Drop { .. } => {}

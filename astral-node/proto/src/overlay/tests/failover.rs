@@ -6,7 +6,7 @@ use super::*;
 const GAP_MAX: Duration = Duration::from_millis(300);
 
 /// Publisher 0 feeds relays 1 and 2, relay 1 feeds viewer 3, which knows both relays.
-fn diamond() -> Net {
+pub(super) fn diamond() -> Net {
     let mut net = Net::new(&[2, 2, 2, 0]);
     for node in [1, 2] {
         net.bootstrap(node, 0);
