@@ -18,7 +18,7 @@ use astral_proto::record::{
 };
 use astral_proto::slug;
 use astral_proto::wire::control::{
-    Announce, Confirm, Fetch, Find, Found, Have, HaveGroup, Hello, Introduce, Leaving, Message,
+    Announce, Audience, Confirm, Fetch, Find, Found, Have, HaveGroup, Hello, Introduce, Leaving, Message,
     PathUpdate, Peers, Probe, Probed, Reason, RecordBytes, Referral, Refused, Register, Registered,
     TicketAccepted, TicketActivate, TicketCancel, TicketConfirm, TicketOffer, TicketRefused,
     TicketRequest,
@@ -429,6 +429,17 @@ fn messages() -> Vec<(&'static str, Message)> {
             "two referrals",
             Leaving {
                 referrals: referrals(),
+            }
+            .into(),
+        ),
+        (
+            "three viewers, one of them late",
+            Audience {
+                id: ticket(),
+                delays: vec![2, 0, 0, 1],
+                depth: 3,
+                stalls: 1,
+                lost: 40,
             }
             .into(),
         ),

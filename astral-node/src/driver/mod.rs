@@ -353,6 +353,7 @@ impl Driver {
                 peak_bps: stats.peak_bps,
                 last: self.time_of(stats.last_chunk_at),
                 gap: stats.usual_gap,
+                lost: stats.lost,
             };
             self.handle(Event::Progress {
                 stream: store.id(),

@@ -414,6 +414,15 @@ impl StreamStore {
         lock(&self.ring).holes(Instant::now())
     }
 
+    /// Whether a frame is the newest of the main track, or newer than all that is here.
+    pub(crate) fn is_front(&self, track: u8, group: u64, index: u32) -> bool {
+        let ring = lock(&self.ring);
+        let newest = ring.newest();
+        let main = ring.numbers.last_key_value().map(|(_, entry)| entry.epoch);
+        main.and_then(|epoch| ring.main_track(epoch)) == Some(track)
+            && (group, index.saturating_add(1)) >= (newest.group, newest.frames)
+    }
+
     /// Bytes of all tracks' parts of a group that are here.
     pub(crate) fn bytes_of(&self, number: u64) -> usize {
         let ring = lock(&self.ring);

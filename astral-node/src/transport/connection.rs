@@ -2,7 +2,7 @@
 //! streams that come in. Events go to the driver; nothing here decides anything.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) struct Intake {
     pub(crate) store: Arc<StreamStore>,
     /// Payload bytes taken in under this ticket.
     pub(crate) bytes: AtomicU64,
+    /// Whether what is newest has come under it.
+    pub(crate) is_level: AtomicBool,
 }
 
 /// The parts of a connection that driver and tasks share.
@@ -103,6 +105,7 @@ impl Link {
         let intake = Arc::new(Intake {
             store,
             bytes: AtomicU64::new(0),
+            is_level: AtomicBool::new(false),
         });
         self.shared.lock().insert(ticket, intake.clone());
         self.shared.expecting.send_replace(());
@@ -140,6 +143,14 @@ impl Shared {
 }
 
 impl Intake {
+    /// Notes a frame that has come; true if it is the first under this ticket that is
+    /// among the newest.
+    pub(crate) fn reaches_front(&self, track: u8, group: u64, index: u32) -> bool {
+        !self.is_level.load(Ordering::Relaxed)
+            && self.store.is_front(track, group, index)
+            && !self.is_level.swap(true, Ordering::Relaxed)
+    }
+
     pub(crate) fn count(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }

@@ -143,7 +143,13 @@ async fn read(
                     0
                 };
                 next = (frame.value.index + 1, 0);
+                let index = frame.value.index;
                 self::frame(input, intake, frame, first_chunk).await?;
+                if intake.reaches_front(header.track, header.group, index) {
+                    let (conn, ticket) = (shared.id, header.ticket);
+                    let event = Event::Level { conn, ticket };
+                    shared.inbox.event(event, String::new()).await;
+                }
             }
             Item::End(end) => {
                 check_end(header, &end.value)?;

@@ -75,6 +75,8 @@ pub struct Progress {
     pub last: Time,
     /// The longest pause between chunks that is usual; zero while unknown.
     pub gap: Duration,
+    /// Frames that never came.
+    pub lost: u64,
 }
 
 /// Frames that the store lacks though it could have them: later ones are there.
@@ -138,6 +140,14 @@ pub enum Event {
         stream: StreamId,
         /// How far.
         progress: Progress,
+    },
+    /// Under this ticket has come what is newest: whoever sends has caught up with what
+    /// this node holds. Said once for each ticket.
+    Level {
+        /// On this connection.
+        conn: ConnId,
+        /// The ticket.
+        ticket: TicketId,
     },
     /// The store of a stream lacks frames: all that it lacks by now, the oldest first.
     /// Said again for as long as it does.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::audience::Audience;
 use super::budget::charge;
 use super::event::{Action, Change, ConnId, Time};
 use super::search::Stream;
@@ -29,6 +30,8 @@ pub(super) struct Feed {
     pub(super) standby: Option<Ready>,
     /// Since when frames that it pulls are counted, and how many since.
     pub(super) pulled: (Time, u32),
+    /// How those are served who have the stream by way of it, as it says.
+    pub(super) audience: Audience,
 }
 
 /// A child that is fed by somebody else for now.
@@ -341,6 +344,7 @@ impl Overlay {
             free: 0,
             standby,
             pulled: (now, 0),
+            audience: Audience::default(),
         };
         // First the new one, then the old: a stream that nobody is fed is let go.
         self.feeds.insert(ticket, feed);

@@ -18,8 +18,9 @@
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
 //! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
-//! (records), `supernodes` (registration, and who is one), `view` (what the API shows).
+//! (records), `audience` (how viewers are served), `supernodes` (registration, and who is one), `view` (what the API shows).
 
+mod audience;
 mod budget;
 mod event;
 mod feeds;
@@ -38,6 +39,7 @@ mod view;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+pub use audience::Audience;
 pub use budget::{RATE_UNKNOWN_BPS, charge};
 pub use event::{Action, Change, ConnId, DialId, Event, Hole, Progress, Target, Time, Why};
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
@@ -73,6 +75,7 @@ enum Timer {
     Spread,
     Sweep,
     Supernodes,
+    Audience,
     Leave,
 }
 
@@ -90,6 +93,7 @@ impl Timer {
             Self::Spread => "spread",
             Self::Sweep => "sweep",
             Self::Supernodes => "supernodes",
+            Self::Audience => "audience",
             Self::Leave => "leave",
         }
     }
@@ -140,6 +144,7 @@ impl Overlay {
         let mut timers = TimerTable::new();
         timers.set(Timer::Recharge, now.after(budget::RECHARGE_EVERY));
         timers.set(Timer::Sweep, now.after(LEASE));
+        timers.set(Timer::Audience, now.after(audience::TELL_EVERY));
         Self {
             id: config.id,
             supernodes: Supernodes::new(config.record.value().role),
@@ -226,6 +231,7 @@ impl Overlay {
                 self.timers.set(Timer::Sweep, now.after(LEASE));
             }
             Timer::Supernodes => self.review(now),
+            Timer::Audience => self.tell_audiences(now),
             Timer::Leave => self.left(),
         }
     }
@@ -246,6 +252,7 @@ impl Overlay {
             Event::Received { conn, message } => self.received(now, conn, message),
             Event::Beat { conn, beat } => self.beat_received(now, conn, beat),
             Event::Progress { stream, progress } => self.progressed(now, stream, progress),
+            Event::Level { conn, ticket } => self.level(conn, ticket),
             Event::Missing { stream, holes } => self.missing(now, stream, &holes),
             Event::BadMedia { conn, stream } => self.bad_media(now, conn, stream),
             Event::Publish { record, supply } => self.publish(now, record, supply),

@@ -274,6 +274,7 @@ impl Overlay {
             Message::Register(_) => self.register_asked(conn),
             Message::Registered(_) => self.registered(conn),
             Message::Refused(m) => self.register_refused(now, conn, &m),
+            Message::Audience(m) => self.audience_told(conn, &m),
             Message::Fetch(m) => self.fetch_asked(now, conn, m),
             // Known on the wire, not answered by this version, as an older node would not.
             Message::Introduce(_) | Message::Probe(_) | Message::Probed(_) => {}
@@ -697,6 +698,7 @@ impl Overlay {
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.leaving = true;
         }
+        self.standby_leaves(now, conn);
         self.parent_leaves(now, conn, &leaving.referrals);
     }
 

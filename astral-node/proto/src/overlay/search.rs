@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::audience::Service;
 use super::event::{Action, Change, ConnId, Progress, Target, Time, Why};
 use super::holes::Pulls;
 use super::peers::Dial;
-use super::standby::{Former, Quiet, Standby, is_apart};
+use super::standby::{Former, Quiet, Standby, is_apart, shared_ancestors};
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::{ASKED_AT_ONCE, PATH_MAX};
@@ -66,6 +67,8 @@ pub(super) struct Stream {
     pub(super) avoided: BTreeMap<NodeId, Time>,
     /// Frames that others have been asked for.
     pub(super) pulls: Pulls,
+    /// How this node was served of late.
+    pub(super) service: Service,
 }
 
 /// The node that feeds this one.
@@ -140,6 +143,7 @@ impl Stream {
             last_refusal: None,
             avoided: BTreeMap::new(),
             pulls: Pulls::default(),
+            service: Service::default(),
         }
     }
 
@@ -594,6 +598,10 @@ impl Overlay {
             return;
         };
         let parent = stream.parent.as_ref().map(|parent| parent.node);
+        let above = stream
+            .parent
+            .as_ref()
+            .map_or(Vec::new(), |p| p.path.clone());
         let Some(search) = stream.search.as_mut() else {
             return;
         };
@@ -605,10 +613,17 @@ impl Overlay {
         }
         let best = (0..search.offers.len()).min_by_key(|index| {
             let offer = &search.offers[*index];
-            // A standby that has no room now may have none then.
-            let doubtful = goal == Goal::Standby && offer.spare_bps < charge_bps;
+            // A standby that has no room now may have none then, and one that has its
+            // stream by the parent's way may fail with it.
+            let is_standby = goal == Goal::Standby;
+            let doubtful = is_standby && offer.spare_bps < charge_bps;
+            let shared = if is_standby {
+                shared_ancestors(&offer.path, &above)
+            } else {
+                0
+            };
             let spare = u64::MAX - offer.spare_bps;
-            (doubtful, offer.delay_us, spare, offer.node)
+            (doubtful, shared, offer.delay_us, spare, offer.node)
         });
         let Some(best) = best else {
             return self.back_off(now, id);
@@ -753,7 +768,7 @@ impl Overlay {
             stream: id,
         });
         if let Some(old) = old {
-            self.let_go(old.conn, old.ticket, Reason::OtherChosen);
+            self.keep_former(now, id, old);
         }
         self.bind(now, conn);
         self.changed(Change::Parent(id, node));
@@ -865,13 +880,29 @@ impl Overlay {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
+            stream.switches += 1;
             if stream.standby.is_none() {
                 self.replace_parent(now, id, referrals);
                 continue;
             }
-            stream.switches += 1;
             let former = stream.parent.take();
             self.activate(now, id, former);
+        }
+    }
+
+    /// Whoever was ready to feed this node is about to go: another is looked for, of
+    /// those whom it names, too.
+    pub(super) fn standby_leaves(&mut self, now: Time, conn: ConnId) {
+        let ready = |stream: &Stream| stream.standby.as_ref().is_some_and(|s| s.conn == conn);
+        let ids: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| ready(stream))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.drop_standby(now, id, Reason::Leaving);
+            self.seek_standby_soon(now, id);
         }
     }
 
@@ -1031,6 +1062,7 @@ impl Overlay {
         let unsaid = newer && progress.last == Time::default();
         let at = if unsaid { now } else { progress.last };
         let came = at > stream.progressed;
+        stream.note_pause(now, at.since(stream.progressed));
         stream.progressed = stream.progressed.max(at);
         stream.progress = progress;
         if newer {
@@ -1042,6 +1074,17 @@ impl Overlay {
         if let Some(parent) = stream.parent.as_mut().filter(|parent| at >= parent.since) {
             parent.begun = true;
             stream.quiet = None;
+        }
+    }
+
+    /// The parent sends what is newest: the one before it has done its part.
+    pub(super) fn level(&mut self, conn: ConnId, ticket: TicketId) {
+        let is_it = |parent: &Parent| parent.conn == conn && parent.ticket == ticket;
+        let found = self.streams.iter().find_map(|(id, stream)| {
+            let parent = stream.parent.as_ref()?;
+            is_it(parent).then_some(*id)
+        });
+        if let Some(id) = found {
             self.let_former_go(id);
         }
     }

@@ -9,7 +9,7 @@
 //!
 //! The standby holds a promise and a connection, so a change costs one message:
 //! `TicketActivate` says what this node has, and the standby sends what is newer.
-//! A parent that is only suspected is kept until the first newer chunk is here.
+//! A parent that may still send is heard until the new one sends what is newest.
 //!
 //! **Who repairs.** A parent that is quiet for longer than usual is asked, by a
 //! heartbeat that it answers at once. One that does not answer is left. One that
@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 const REPAIR: Duration = Duration::from_millis(400);
 /// One that has more and does not send it is left after this, or four usual gaps.
 const BEHIND: Duration = Duration::from_millis(600);
-/// A former parent is let go after this, should nothing newer come from either.
+/// A former parent is let go after this, should the new one not have caught up.
 const FORMER: Duration = Duration::from_secs(3);
 
 /// The node that would feed this one, should the parent fail.
@@ -93,6 +93,12 @@ pub(super) struct Quiet {
 /// source itself is in every branch.
 pub(super) fn is_apart(path: &[NodeId], parent: NodeId) -> bool {
     !path.iter().skip(1).any(|node| *node == parent)
+}
+
+/// Nodes that are on both ways from the source, which itself does not count.
+pub(super) fn shared_ancestors(path: &[NodeId], other: &[NodeId]) -> usize {
+    let below = path.iter().skip(1);
+    below.filter(|node| other.contains(node)).count()
 }
 
 impl Stream {
@@ -221,8 +227,8 @@ impl Overlay {
         true
     }
 
-    /// Turns to the standby. `former`, the parent until now, is heard until the
-    /// first newer chunk if it may still send; false if there is no standby.
+    /// Turns to the standby. `former`, the parent until now, is heard until the standby
+    /// has caught up if it may still send; false if there is no standby.
     pub(super) fn activate(&mut self, now: Time, id: StreamId, former: Option<Parent>) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else {
             return false;
@@ -270,7 +276,19 @@ impl Overlay {
         true
     }
 
-    /// Something newer is here: the parent before this one has done its part.
+    /// Hears the parent until now for as long as the new one has not caught up.
+    pub(super) fn keep_former(&mut self, now: Time, id: StreamId, parent: Parent) {
+        let former = Former {
+            conn: parent.conn,
+            ticket: parent.ticket,
+            since: now,
+        };
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.former = Some(former);
+        }
+    }
+
+    /// What is newest comes from elsewhere: the parent before this one has done its part.
     pub(super) fn let_former_go(&mut self, id: StreamId) {
         let former = self.streams.get_mut(&id).and_then(|s| s.former.take());
         if let Some(former) = former {

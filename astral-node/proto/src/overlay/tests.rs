@@ -306,8 +306,13 @@ impl Net {
                 self.event(node, Event::Closed { conn, code });
             }
             Packet::Frame(stream, frame) => {
-                if self.nodes[node].expected.iter().any(|(c, _)| *c == conn) {
-                    self.frame(node, stream, frame);
+                let mut under = self.nodes[node].expected.iter();
+                let Some((_, ticket)) = under.find(|(c, _)| *c == conn).copied() else {
+                    return;
+                };
+                self.frame(node, stream, frame);
+                if self.nodes[node].newest[&stream] == frame {
+                    self.event(node, Event::Level { conn, ticket });
                 }
             }
         }
@@ -338,6 +343,7 @@ impl Net {
             peak_bps: 1_000_000,
             last: self.now,
             gap: FRAME,
+            lost: 0,
         };
         self.event(node, Event::Progress { stream, progress });
         let routes: Vec<ConnId> = self.nodes[node]
