@@ -23,6 +23,7 @@ pub const PING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A page of a list, ordered by name, then id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct List<T> {
     /// The items.
     pub items: Vec<T>,
@@ -32,6 +33,7 @@ pub struct List<T> {
 
 /// An error as RFC 9457 lays it out (`application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `about:blank`, or a URI of the kind of problem.
     #[serde(rename = "type")]
@@ -49,6 +51,7 @@ pub struct Problem {
 
 /// What a node is in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Forwards what it watches.
@@ -59,6 +62,7 @@ pub enum Role {
 
 /// A node, this one or another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Node {
     /// Id.
     pub uuid: NodeId,
@@ -95,6 +99,7 @@ pub struct Node {
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StreamState {
     /// Its encoder sends.
@@ -109,6 +114,7 @@ pub enum StreamState {
 
 /// A track of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Track {
     /// Track number.
     pub id: u8,
@@ -128,6 +134,7 @@ pub struct Track {
 
 /// How a stream arrives at this node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Local {
     /// Whether this node takes it in.
     pub receiving: bool,
@@ -149,6 +156,7 @@ pub struct Local {
 
 /// Where an encoder sends a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ingest {
     /// `rtmp://host:port/live`, without the key; `null` when RTMP is off.
     pub rtmp_url: Option<String>,
@@ -160,6 +168,7 @@ pub struct Ingest {
 
 /// A stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Stream {
     /// Id.
     pub id: StreamId,
@@ -196,6 +205,7 @@ pub struct Stream {
 
 /// State of a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TicketState {
     /// Offered, nothing promised.
@@ -210,6 +220,7 @@ pub enum TicketState {
 
 /// The stream that a ticket is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TicketStream {
     /// Id.
     pub id: StreamId,
@@ -219,6 +230,7 @@ pub struct TicketStream {
 
 /// A ticket: a node's promise to forward a stream to another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ticket {
     /// Id: 16 hexadecimal digits.
     pub id: String,
@@ -248,6 +260,7 @@ pub struct Ticket {
 
 /// `POST /streams`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewStream {
     /// Name, 1 to 100 characters of any language.
@@ -262,6 +275,7 @@ pub struct NewStream {
 
 /// `PATCH /streams/{slug}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StreamPatch {
     /// Pause or resume.
@@ -270,6 +284,7 @@ pub struct StreamPatch {
 
 /// `POST /streams/{slug}/tickets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTicket {
     /// The node to seed; without it the stream is received here.
@@ -279,6 +294,7 @@ pub struct NewTicket {
 
 /// `POST /ping`: what arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ping {
     /// Bytes of the body.
     pub bytes: u64,
@@ -288,6 +304,7 @@ pub struct Ping {
 
 /// The ready file `<data-dir>/node.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Ready {
     /// Process id.
     pub pid: u32,

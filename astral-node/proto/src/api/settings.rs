@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 /// `GET /settings`: every option by its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Settings(pub BTreeMap<String, Setting>);
 
 /// One option as it holds now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Setting {
     /// Its value; `null` if it has none.
     pub value: Option<SettingValue>,
@@ -25,11 +27,15 @@ pub struct Setting {
 
 /// `PATCH /settings`: new values by key; `null` goes back to the layer below.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+// A map of nullable choices is more than the derive can express.
+#[cfg_attr(feature = "openapi", schema(value_type = Object))]
 #[serde(transparent)]
 pub struct SettingsPatch(pub BTreeMap<String, Option<SettingValue>>);
 
 /// A value in JSON's own types.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum SettingValue {
     /// Yes or no.
@@ -55,6 +61,7 @@ impl std::fmt::Display for SettingValue {
 
 /// The layer that a value comes from; a later one in this order wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// Nobody said anything.

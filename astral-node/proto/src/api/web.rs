@@ -10,6 +10,7 @@ use crate::ids::{NodeId, StreamId};
 
 /// `POST /nodes` and `POST /streams`: a record to register, to refresh, or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
     /// The signed record's bytes as base64url without padding (RFC 4648 §5).
@@ -18,6 +19,7 @@ pub struct Submission {
 
 /// The answer to a submission: 201 if it is new here, else 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Accepted {
     /// Seconds for which the record counts, from now on astral-web's clock.
     pub lease_s: u32,
@@ -27,6 +29,7 @@ pub struct Accepted {
 
 /// A node as astral-web lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WebNode {
     /// Id.
     pub uuid: NodeId,
@@ -49,6 +52,7 @@ pub struct WebNode {
 
 /// A stream as astral-web lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WebStream {
     /// Id.
     pub id: StreamId,
@@ -80,6 +84,7 @@ pub struct WebStream {
 
 /// `GET /bootstrap`: what a node needs to begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Bootstrap {
     /// The caller's IP address as it is seen here.
     pub address: String,
