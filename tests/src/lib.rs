@@ -21,6 +21,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod recording;
+pub mod rough;
 pub mod synthetic;
 pub mod turn;
 pub mod wait;

@@ -146,10 +146,10 @@ async fn late(route: &Route, job: &Job) {
     }
 }
 
-/// Whether a newer group of the stream is open.
+/// Whether a newer group of the track is open: sound may be far ahead of the picture.
 fn is_superseded(route: &Route, group: &Group) -> bool {
-    let newest = route.store.newest();
-    (newest.epoch, newest.group) > (group.epoch, group.group)
+    let newest = route.store.newest_of(group.track);
+    newest > Some((group.epoch, group.group))
 }
 
 fn priority(class: Class) -> i32 {

@@ -190,6 +190,7 @@ impl Handle {
             viewers: record.viewers.unwrap_or(0).max(view.viewers.into()),
             epoch: record.epoch,
             local,
+            audience: shown_audience(view),
             ingest: None,
         }
     }
@@ -313,6 +314,20 @@ fn other_node(now: Time, peer: PeerView) -> api::Node {
         connected: peer.rtt.is_some(),
         warnings: Vec::new(),
     }
+}
+
+fn shown_audience(view: &StreamView) -> Option<api::Audience> {
+    let audience = &view.audience;
+    let ms = |percent| audience.delay(percent).as_micros() as f64 / 1e3;
+    (audience.viewers() > 0).then(|| api::Audience {
+        viewers: audience.viewers().into(),
+        places: view.places.into(),
+        delay_p50_ms: ms(50),
+        delay_p99_ms: ms(99),
+        depth: audience.depth,
+        stalls: audience.stalls.into(),
+        lost: audience.lost.into(),
+    })
 }
 
 fn shown_role(role: Role) -> api::Role {

@@ -381,6 +381,13 @@ impl Group {
         inner.frames.get(&index)?.complete_at
     }
 
+    /// Since when this frame, or one after it, is complete.
+    pub(super) fn overtaken_at(&self, index: u32) -> Option<Instant> {
+        let inner = lock(&self.inner);
+        let later = inner.frames.range(index..);
+        later.filter_map(|(_, slot)| slot.complete_at).min()
+    }
+
     /// Decoding time and duration of a frame in ticks, and whether it is complete.
     pub(super) fn times(&self, index: u32) -> Option<(i64, u32, bool)> {
         let inner = lock(&self.inner);

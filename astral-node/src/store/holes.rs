@@ -48,12 +48,19 @@ impl Ring {
                 count,
             }));
         }
-        let mut later = self.numbers.range(number + 1..).map(|(_, later)| later);
-        let follower = later.next().filter(|later| later.epoch == entry.epoch);
-        if from_start && follower.is_some_and(|later| is_due(later, now)) {
+        if from_start {
             let here = entry.tracks.keys().copied().collect();
-            holes.extend(self.whole_groups(entry.epoch, number, &here));
+            let absent = self.whole_groups(entry.epoch, number, &here);
+            let passed = |hole: &Hole| self.is_passed(number, hole.track, now);
+            holes.extend(absent.into_iter().filter(passed));
         }
+    }
+
+    /// Whether the next group is here of a track, and not only just.
+    fn is_passed(&self, number: u64, track: u8, now: Instant) -> bool {
+        let next = self.numbers.get(&(number + 1));
+        let next = next.and_then(|next| next.tracks.get(&track)?.overtaken_at(0));
+        next.is_some_and(|since| now.saturating_duration_since(since) >= HOLE_AFTER)
     }
 
     /// The parts of a group of which nothing is here.

@@ -78,12 +78,17 @@ pub(crate) const HOLE_PATIENCE: Duration = Duration::from_millis(500);
 /// group could go on meanwhile, and a node that has lost its parent gets the rest from
 /// another one.
 pub(crate) const REST_PATIENCE: Duration = Duration::from_millis(1_500);
-/// How long a [`LiveReader`] waits for a missing frame once a later one is complete: what
+/// How long a [`LiveReader`] waits for a missing frame once a later one of its track is
+/// complete: what
 /// a player of usual latency has in its buffer, less a fifth for the repair's own way.
 pub(crate) const LIVE_PATIENCE: Duration = Duration::from_millis(800);
+/// How long it waits for a track that is behind the others as a whole.
+pub(crate) const TRACK_PATIENCE: Duration = Duration::from_secs(3);
 /// A frame that is missing for this long, though later ones are here, is a hole: not one
 /// that another uni stream is just about to bring.
 pub(crate) const HOLE_AFTER: Duration = Duration::from_millis(120);
+/// Frames that whoever is level may be behind whoever is first.
+pub(crate) const FRONT_FRAMES: u32 = 8;
 /// Holes told at a time.
 pub(crate) const HOLES_MAX: usize = 16;
 /// Time after which a hole in a group that is over counts as lost.
@@ -414,13 +419,22 @@ impl StreamStore {
         lock(&self.ring).holes(Instant::now())
     }
 
-    /// Whether a frame is the newest of the main track, or newer than all that is here.
+    /// The newest group of a track, and its epoch.
+    pub(crate) fn newest_of(&self, track: u8) -> Option<(u32, u64)> {
+        let ring = lock(&self.ring);
+        let newest = ring.numbers.iter().rev();
+        let mut newest = newest.filter(|(_, entry)| entry.tracks.contains_key(&track));
+        newest.next().map(|(number, entry)| (entry.epoch, *number))
+    }
+
+    /// Whether a frame is one of the newest of the main track: not more than
+    /// [`FRONT_FRAMES`] behind, as the ways to two providers differ in length.
     pub(crate) fn is_front(&self, track: u8, group: u64, index: u32) -> bool {
         let ring = lock(&self.ring);
         let newest = ring.newest();
         let main = ring.numbers.last_key_value().map(|(_, entry)| entry.epoch);
         main.and_then(|epoch| ring.main_track(epoch)) == Some(track)
-            && (group, index.saturating_add(1)) >= (newest.group, newest.frames)
+            && (group, index.saturating_add(FRONT_FRAMES)) >= (newest.group, newest.frames)
     }
 
     /// Bytes of all tracks' parts of a group that are here.

@@ -40,8 +40,9 @@ pub(crate) struct Intake {
     pub(crate) store: Arc<StreamStore>,
     /// Payload bytes taken in under this ticket.
     pub(crate) bytes: AtomicU64,
-    /// Whether what is newest has come under it.
-    pub(crate) is_level: AtomicBool,
+    /// Whether anything has come under it, and whether what is newest has.
+    has_come: AtomicBool,
+    is_level: AtomicBool,
 }
 
 /// The parts of a connection that driver and tasks share.
@@ -105,6 +106,7 @@ impl Link {
         let intake = Arc::new(Intake {
             store,
             bytes: AtomicU64::new(0),
+            has_come: AtomicBool::new(false),
             is_level: AtomicBool::new(false),
         });
         self.shared.lock().insert(ticket, intake.clone());
@@ -143,12 +145,17 @@ impl Shared {
 }
 
 impl Intake {
-    /// Notes a frame that has come; true if it is the first under this ticket that is
-    /// among the newest.
-    pub(crate) fn reaches_front(&self, track: u8, group: u64, index: u32) -> bool {
-        !self.is_level.load(Ordering::Relaxed)
-            && self.store.is_front(track, group, index)
-            && !self.is_level.swap(true, Ordering::Relaxed)
+    /// Notes a frame that has come. Some if the overlay is to hear of it: for the first
+    /// one under this ticket, and for the first of those that is among the newest.
+    pub(crate) fn note_frame(&self, track: u8, group: u64, index: u32) -> Option<bool> {
+        if self.is_level.load(Ordering::Relaxed) {
+            return None;
+        }
+        if self.store.is_front(track, group, index) {
+            self.has_come.store(true, Ordering::Relaxed);
+            return (!self.is_level.swap(true, Ordering::Relaxed)).then_some(true);
+        }
+        (!self.has_come.swap(true, Ordering::Relaxed)).then_some(false)
     }
 
     pub(crate) fn count(&self, bytes: usize) {

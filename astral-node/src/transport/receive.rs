@@ -145,9 +145,13 @@ async fn read(
                 next = (frame.value.index + 1, 0);
                 let index = frame.value.index;
                 self::frame(input, intake, frame, first_chunk).await?;
-                if intake.reaches_front(header.track, header.group, index) {
+                if let Some(level) = intake.note_frame(header.track, header.group, index) {
                     let (conn, ticket) = (shared.id, header.ticket);
-                    let event = Event::Level { conn, ticket };
+                    let event = Event::Came {
+                        conn,
+                        ticket,
+                        level,
+                    };
                     shared.inbox.event(event, String::new()).await;
                 }
             }

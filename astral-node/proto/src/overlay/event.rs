@@ -141,13 +141,15 @@ pub enum Event {
         /// How far.
         progress: Progress,
     },
-    /// Under this ticket has come what is newest: whoever sends has caught up with what
-    /// this node holds. Said once for each ticket.
-    Level {
+    /// Frames come under this ticket: said at its first one, and once more when whoever
+    /// sends has caught up with what this node holds.
+    Came {
         /// On this connection.
         conn: ConnId,
         /// The ticket.
         ticket: TicketId,
+        /// Whether it is among the newest.
+        level: bool,
     },
     /// The store of a stream lacks frames: all that it lacks by now, the oldest first.
     /// Said again for as long as it does.

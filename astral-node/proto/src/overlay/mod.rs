@@ -252,7 +252,11 @@ impl Overlay {
             Event::Received { conn, message } => self.received(now, conn, message),
             Event::Beat { conn, beat } => self.beat_received(now, conn, beat),
             Event::Progress { stream, progress } => self.progressed(now, stream, progress),
-            Event::Level { conn, ticket } => self.level(conn, ticket),
+            Event::Came {
+                conn,
+                ticket,
+                level,
+            } => self.came(conn, ticket, level),
             Event::Missing { stream, holes } => self.missing(now, stream, &holes),
             Event::BadMedia { conn, stream } => self.bad_media(now, conn, stream),
             Event::Publish { record, supply } => self.publish(now, record, supply),

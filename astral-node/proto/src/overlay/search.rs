@@ -43,6 +43,12 @@ pub(super) const NO_SOURCE: Duration = Duration::from_secs(15);
 /// A node that finds itself in its own path leaves within this, jittered.
 const LOOP_WITHIN: Duration = Duration::from_millis(200);
 
+/// A parent that has served for so long and then fails is asked again soon.
+const SERVED_WELL: Duration = Duration::from_secs(20);
+/// Doublings of the time for which a faulty parent is not asked: up to ten minutes.
+const FAULTS_MAX: u32 = 8;
+/// Faulty parents that are remembered.
+const FAULTY_MAX: usize = 64;
 /// A parent whose owner took the ticket back is not asked for this long.
 const REVOKED: Duration = Duration::from_secs(30);
 
@@ -67,6 +73,8 @@ pub(super) struct Stream {
     pub(super) avoided: BTreeMap<NodeId, Time>,
     /// Frames that others have been asked for.
     pub(super) pulls: Pulls,
+    /// How often parents failed that had not served well before.
+    pub(super) faults: BTreeMap<NodeId, u32>,
     /// How this node was served of late.
     pub(super) service: Service,
 }
@@ -84,6 +92,8 @@ pub(super) struct Parent {
     pub(super) since: Time,
     /// Whether anything new has come since.
     pub(super) begun: bool,
+    /// Whether anything has come under its ticket.
+    pub(super) came: bool,
     /// Others that hold the stream and do not get it from this parent, as it says.
     pub(super) others: Vec<Referral>,
 }
@@ -143,6 +153,7 @@ impl Stream {
             last_refusal: None,
             avoided: BTreeMap::new(),
             pulls: Pulls::default(),
+            faults: BTreeMap::new(),
             service: Service::default(),
         }
     }
@@ -160,7 +171,9 @@ impl Stream {
     pub(super) fn counts_on(&self, conn: ConnId) -> bool {
         let parent = self.parent.as_ref().map(|parent| parent.conn);
         let standby = self.standby.as_ref().map(|standby| standby.conn);
-        parent == Some(conn) || standby == Some(conn)
+        // Who is not heard of stops sending: also a parent that has done its part soon.
+        let former = self.former.as_ref().map(|former| former.parent.conn);
+        [parent, standby, former].contains(&Some(conn))
     }
 
     /// Whether it can be promised to others.
@@ -736,6 +749,7 @@ impl Overlay {
             newest: (0, 0),
             since: now,
             begun: false,
+            came: false,
             others: accepted.others.unwrap_or_default(),
         };
         self.adopt(now, id, parent);
@@ -807,10 +821,10 @@ impl Overlay {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let former = stream.former.take_if(|former| former.conn == conn);
+        let former = stream.former.take_if(|former| former.parent.conn == conn);
         let standby = stream.standby.take_if(|standby| standby.conn == conn);
         let lost_standby = standby.is_some();
-        let tickets = [former.map(|f| f.ticket), standby.map(|s| s.ticket)];
+        let tickets = [former.map(|f| f.parent.ticket), standby.map(|s| s.ticket)];
         for ticket in tickets.into_iter().flatten() {
             self.act(Action::Unexpect { conn, ticket });
         }
@@ -831,7 +845,7 @@ impl Overlay {
         stream.quiet = None;
         let faulty = matches!(reason, Reason::BadMedia | Reason::Stalled | Reason::Expired);
         if faulty {
-            stream.avoided.insert(node, now.after(RETRY_MAX));
+            self.blame(now, id, &parent);
         }
         self.act(Action::Unexpect {
             conn: parent.conn,
@@ -967,7 +981,8 @@ impl Overlay {
     }
 
     fn former_gone(&mut self, conn: ConnId, ticket: TicketId) -> bool {
-        let is_it = |former: &mut Former| former.conn == conn && former.ticket == ticket;
+        let is_it =
+            |former: &mut Former| former.parent.conn == conn && former.parent.ticket == ticket;
         let gone = self
             .streams
             .values_mut()
@@ -976,6 +991,23 @@ impl Overlay {
             self.act(Action::Unexpect { conn, ticket });
         }
         gone
+    }
+
+    /// A parent that failed is not asked for a time, and each time for twice as long,
+    /// unless it had served well before.
+    pub(super) fn blame(&mut self, now: Time, id: StreamId, parent: &Parent) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let node = parent.node;
+        let served = parent.came && now.since(parent.since) >= SERVED_WELL;
+        let faults = stream.faults.entry(node).or_default();
+        *faults = if served { 0 } else { *faults + 1 };
+        let pause = RETRY_MAX * (1 << (*faults).min(FAULTS_MAX));
+        if stream.faults.len() > FAULTY_MAX {
+            stream.faults.pop_first();
+        }
+        self.avoid(id, node, now.after(pause));
     }
 
     pub(super) fn avoid(&mut self, id: StreamId, node: NodeId, until: Time) {
@@ -1077,14 +1109,16 @@ impl Overlay {
         }
     }
 
-    /// The parent sends what is newest: the one before it has done its part.
-    pub(super) fn level(&mut self, conn: ConnId, ticket: TicketId) {
+    /// The parent sends; if that is what is newest, the one before it has done its part.
+    pub(super) fn came(&mut self, conn: ConnId, ticket: TicketId, level: bool) {
         let is_it = |parent: &Parent| parent.conn == conn && parent.ticket == ticket;
-        let found = self.streams.iter().find_map(|(id, stream)| {
-            let parent = stream.parent.as_ref()?;
-            is_it(parent).then_some(*id)
+        let found = self.streams.iter_mut().find_map(|(id, stream)| {
+            let parent = stream.parent.as_mut()?;
+            is_it(parent).then_some((*id, parent))
         });
-        if let Some(id) = found {
+        let Some((id, parent)) = found else { return };
+        parent.came = true;
+        if level {
             self.let_former_go(id);
         }
     }

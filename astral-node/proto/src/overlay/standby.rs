@@ -54,6 +54,9 @@ const PATIENCE: Duration = Duration::from_millis(800);
 const REPAIR: Duration = Duration::from_millis(400);
 /// One that has more and does not send it is left after this, or four usual gaps.
 const BEHIND: Duration = Duration::from_millis(600);
+/// A parent of which nothing has come at all is given this long while the standby has
+/// more: for most streams time enough until the next keyframe.
+const FIRST_BELIED: Duration = Duration::from_secs(5);
 /// A former parent is let go after this, should the new one not have caught up.
 const FORMER: Duration = Duration::from_secs(3);
 
@@ -73,8 +76,7 @@ pub(super) struct Standby {
 /// The parent before this one, whose frames still count until newer ones come.
 #[derive(Debug)]
 pub(super) struct Former {
-    pub(super) conn: ConnId,
-    pub(super) ticket: TicketId,
+    pub(super) parent: Parent,
     since: Time,
 }
 
@@ -250,18 +252,16 @@ impl Overlay {
             newest: standby.newest,
             since: now,
             begun: stream.progress.newest > (0, 0),
+            came: false,
             others: Vec::new(),
         });
         let older = stream.former.take();
-        stream.former = former.map(|parent| Former {
-            conn: parent.conn,
-            ticket: parent.ticket,
-            since: now,
-        });
+        stream.former = former.map(|parent| Former { parent, since: now });
         self.timers.clear(Timer::Search(id));
         self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
         if let Some(older) = older {
-            self.cancel(older.conn, older.ticket, Reason::OtherChosen);
+            let (conn, ticket) = (older.parent.conn, older.parent.ticket);
+            self.cancel(conn, ticket, Reason::OtherChosen);
         }
         self.act(Action::Activate {
             conn,
@@ -278,13 +278,8 @@ impl Overlay {
 
     /// Hears the parent until now for as long as the new one has not caught up.
     pub(super) fn keep_former(&mut self, now: Time, id: StreamId, parent: Parent) {
-        let former = Former {
-            conn: parent.conn,
-            ticket: parent.ticket,
-            since: now,
-        };
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.former = Some(former);
+            stream.former = Some(Former { parent, since: now });
         }
     }
 
@@ -292,8 +287,38 @@ impl Overlay {
     pub(super) fn let_former_go(&mut self, id: StreamId) {
         let former = self.streams.get_mut(&id).and_then(|s| s.former.take());
         if let Some(former) = former {
-            self.cancel(former.conn, former.ticket, Reason::OtherChosen);
+            let (conn, ticket) = (former.parent.conn, former.parent.ticket);
+            self.cancel(conn, ticket, Reason::OtherChosen);
         }
+    }
+
+    /// The parent before this one has been heard for long enough. If the new one has sent
+    /// nothing at all while the old one went on, the change was a mistake.
+    fn judge_former(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let goes_on = now.since(stream.progressed) < stream.suspicion();
+        let silent = stream.parent.as_ref().is_some_and(|parent| !parent.came);
+        let leaves = |former: &Former| {
+            let peer = self.peers.get(&former.parent.conn);
+            peer.is_none_or(|peer| peer.leaving)
+        };
+        let back = stream.former.take_if(|f| goes_on && silent && !leaves(f));
+        let Some(former) = back else {
+            return self.let_former_go(id);
+        };
+        let node = former.parent.node;
+        stream.switches += 1;
+        let failed = stream.parent.replace(former.parent);
+        if let Some(failed) = failed {
+            self.blame(now, id, &failed);
+            self.cancel(failed.conn, failed.ticket, Reason::Stalled);
+            self.changed(Change::ParentLost(id, failed.node, Reason::Stalled));
+        }
+        self.changed(Change::Parent(id, node));
+        self.tell_path(id);
+        self.seek_standby_soon(now, id);
     }
 
     /// Looks whether the parent still does what it promised, and sets when to look again.
@@ -304,7 +329,7 @@ impl Overlay {
         };
         let old = |former: &Former| now.since(former.since) >= FORMER;
         if stream.former.as_ref().is_some_and(old) {
-            self.let_former_go(id);
+            self.judge_former(now, id);
         }
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
@@ -383,7 +408,14 @@ impl Overlay {
         };
         let behind = parent.newest > stream.progress.newest;
         let gap_known = !stream.progress.gap.is_zero();
+        // A standby stands in another branch: what it has, the source has sent.
+        let ready = stream.standby.as_ref();
+        let belied = ready.is_some_and(|standby| {
+            standby.supply == Supply::Ok && standby.newest > stream.progress.newest
+        });
         match parent.supply {
+            Supply::Ok if !parent.begun && belied => FIRST_BELIED,
+            Supply::NoSource if belied => STALL + quiet.spread(REPAIR),
             Supply::Ok if !parent.begun => super::search::FIRST,
             Supply::Ok if behind && gap_known => BEHIND.max(stream.progress.gap * 4),
             Supply::Ok if behind => STALL + STALL / 2,
@@ -415,9 +447,8 @@ impl Overlay {
         let former = stream.parent.take();
         stream.switches += 1;
         if let Some(parent) = &former {
-            let node = parent.node;
-            self.avoid(id, node, now.after(SEEK_AGAIN));
-            self.changed(Change::ParentLost(id, node, Reason::Stalled));
+            self.blame(now, id, parent);
+            self.changed(Change::ParentLost(id, parent.node, Reason::Stalled));
         }
         self.activate(now, id, former);
     }

@@ -4,6 +4,7 @@
 
 mod failover;
 mod holes;
+mod liars;
 mod remembered;
 mod supernodes;
 
@@ -40,8 +41,22 @@ struct Node {
     left: bool,
     changes: Vec<Change>,
     served: Vec<Fetch>,
+    lie: Option<Lie>,
+    /// Sends no frames between these times, and lives.
+    paused_for: Option<(Time, Time)>,
     /// When the last new frame came, and the longest time between two, once watched.
     gap: Option<(Time, Duration)>,
+}
+
+/// What a hostile node does; none of them passes any frame on.
+#[derive(Clone, Copy, Debug)]
+enum Lie {
+    /// Says what is true, beside that it offers anything.
+    Mute,
+    /// Says that the encoder is away.
+    NoSource,
+    /// Says that it is fed by the publisher, and has what nobody has.
+    Path,
 }
 
 struct Net {
@@ -93,6 +108,8 @@ impl Net {
                 left: false,
                 changes: Vec::new(),
                 served: Vec::new(),
+                lie: None,
+                paused_for: None,
                 gap: None,
             }
         });
@@ -202,6 +219,14 @@ impl Net {
     }
 
     fn post(&mut self, from: usize, conn: ConnId, packet: Packet) {
+        let Some(packet) = self.lied(from, packet) else {
+            return;
+        };
+        let pause = self.nodes[from].paused_for;
+        let pauses = pause.is_some_and(|(from, to)| (from..to).contains(&self.now));
+        if pauses && !matches!(packet, Packet::Message(_)) {
+            return;
+        }
         let Some((to, there)) = self.nodes[from].links.get(&conn).copied() else {
             return;
         };
@@ -311,9 +336,13 @@ impl Net {
                     return;
                 };
                 self.frame(node, stream, frame);
-                if self.nodes[node].newest[&stream] == frame {
-                    self.event(node, Event::Level { conn, ticket });
-                }
+                let level = self.nodes[node].newest[&stream] == frame;
+                let came = Event::Came {
+                    conn,
+                    ticket,
+                    level,
+                };
+                self.event(node, came);
             }
         }
     }

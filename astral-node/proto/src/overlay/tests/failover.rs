@@ -27,7 +27,7 @@ pub(super) fn diamond() -> Net {
     net
 }
 
-fn standby(net: &Net, node: usize) -> Option<NodeId> {
+pub(super) fn standby(net: &Net, node: usize) -> Option<NodeId> {
     let view = net.nodes[node].overlay.stream_view(net.now, net.stream())?;
     view.intake?.standby
 }
