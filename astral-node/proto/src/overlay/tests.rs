@@ -2,6 +2,7 @@
 //! can be cut, nodes frozen or killed, and "video" is a number that the
 //! publisher raises and that routes carry on.
 
+mod audience;
 mod failover;
 mod holes;
 mod liars;
@@ -65,6 +66,8 @@ struct Net {
     queue: BTreeMap<(Time, u64), (usize, ConnId, Packet)>,
     dials: BTreeMap<(Time, u64), (usize, DialId, Target)>,
     count: u64,
+    /// Bytes and packets of messages and heartbeats so far.
+    said: (u64, u64),
     digest: [u8; 32],
     stream_key: SecretKey,
     paused: bool,
@@ -119,6 +122,7 @@ impl Net {
             queue: BTreeMap::new(),
             dials: BTreeMap::new(),
             count: 0,
+            said: (0, 0),
             digest: [0; 32],
             stream_key: SecretKey::from_seed([99; 32]),
             paused: false,
@@ -230,6 +234,14 @@ impl Net {
         let Some((to, there)) = self.nodes[from].links.get(&conn).copied() else {
             return;
         };
+        let said = match &packet {
+            Packet::Message(message) => Some(message.encode().len()),
+            Packet::Beat(beat) => Some(beat.encode().len()),
+            Packet::Closed(_) | Packet::Frame(..) => None,
+        };
+        if let Some(len) = said {
+            self.said = (self.said.0 + len as u64, self.said.1 + 1);
+        }
         self.count += 1;
         self.queue
             .insert((self.now.after(LATENCY), self.count), (to, there, packet));
