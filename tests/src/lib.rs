@@ -9,6 +9,7 @@
 //! Chromium. Whatever is missing fails the test and says which command brings it.
 
 pub mod api;
+pub mod axe;
 pub mod bench;
 pub mod cdp;
 pub mod chain;
@@ -25,3 +26,4 @@ pub mod rough;
 pub mod synthetic;
 pub mod turn;
 pub mod wait;
+pub mod web;

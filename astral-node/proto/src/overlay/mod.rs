@@ -18,7 +18,8 @@
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
 //! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
-//! (records), `audience` (how viewers are served), `supernodes` (registration, and who is one), `view` (what the API shows).
+//! (records), `audience` (how viewers are served), `supernodes` (registration, and who is
+//! one), `reach` (whether strangers can connect), `view` (what the API shows).
 
 mod audience;
 mod budget;
@@ -28,6 +29,7 @@ mod gossip;
 mod holes;
 mod peers;
 mod random;
+mod reach;
 mod records;
 mod remembered;
 mod search;
@@ -41,7 +43,9 @@ use std::time::Duration;
 
 pub use audience::Audience;
 pub use budget::{RATE_UNKNOWN_BPS, charge};
-pub use event::{Action, Change, ConnId, DialId, Event, Hole, Progress, Target, Time, Why};
+pub use event::{
+    Action, Change, ConnId, Description, DialId, Event, Hole, Progress, Target, Time, Why,
+};
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
 pub use supernodes::Mode;
 pub use view::{FeedView, IntakeView, PeerView, StreamView, TicketView};
@@ -52,6 +56,7 @@ use budget::Budget;
 use feeds::Feed;
 use peers::{Ban, Bootstrap, Dial, Peer, Pending};
 use random::Random;
+use reach::Reach;
 use remembered::Remembered;
 use search::Stream;
 use supernodes::Supernodes;
@@ -134,6 +139,7 @@ pub struct Overlay {
     budget: Budget,
     query_count: u64,
     supernodes: Supernodes,
+    reach: Reach,
     leaving: bool,
     actions: VecDeque<Action>,
 }
@@ -148,6 +154,7 @@ impl Overlay {
         Self {
             id: config.id,
             supernodes: Supernodes::new(config.record.value().role),
+            reach: Reach::default(),
             record: config.record,
             random: Random::new(config.seed),
             timers,
@@ -274,6 +281,12 @@ impl Overlay {
             Event::Identity { record } => self.identity(record),
             Event::Heard { nodes, streams } => self.heard(now, nodes, streams),
             Event::Supernodes { mode } => self.take_mode(now, mode),
+            Event::Whereabouts { addresses } => self.whereabouts(addresses),
+            Event::Probed {
+                conn,
+                query,
+                reachable,
+            } => self.probe_done(conn, query, reachable),
             Event::Leave => self.leave(now),
         }
     }
