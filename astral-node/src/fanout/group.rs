@@ -280,9 +280,10 @@ impl<'a> Sender<'a> {
     }
 
     async fn turn(&mut self, len: usize) {
-        let rank = self.rank();
         let route = self.route;
         route.pace.room().await;
+        // Without a limit nobody waits, and the order is of no account.
+        let rank = route.uplink.limit().map_or(0, |_| self.rank());
         let (class, child) = (self.job.class, route.id.0);
         route.uplink.acquire(class, child, rank, len).await;
         route.pace.wrote(len);

@@ -114,7 +114,7 @@ impl Overlay {
         if self.budget.never_forwards() {
             return Err(Reason::NotForwarding);
         }
-        if self.feeds.values().filter(|feed| feed.conn == conn).count() >= TICKETS_PER_PEER {
+        if self.feeds_on.get(&conn).map_or(0, BTreeSet::len) >= TICKETS_PER_PEER {
             return Err(Reason::Limit);
         }
         let has_it = self
@@ -348,6 +348,7 @@ impl Overlay {
         };
         // First the new one, then the old: a stream that nobody is fed is let go.
         self.feeds.insert(ticket, feed);
+        self.feeds_on.entry(conn).or_default().insert(ticket);
         for old in before {
             self.end_feed(old, Reason::OtherChosen);
         }
@@ -439,6 +440,12 @@ impl Overlay {
         let Some(feed) = self.feeds.remove(&ticket) else {
             return;
         };
+        if let Some(on) = self.feeds_on.get_mut(&feed.conn) {
+            on.remove(&ticket);
+            if on.is_empty() {
+                self.feeds_on.remove(&feed.conn);
+            }
+        }
         self.count_promised();
         self.act(Action::ClearRoute {
             conn: feed.conn,

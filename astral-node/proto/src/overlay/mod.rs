@@ -38,7 +38,7 @@ mod supernodes;
 mod timer;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use audience::Audience;
@@ -136,6 +136,8 @@ pub struct Overlay {
     records: Records,
     streams: BTreeMap<StreamId, Stream>,
     feeds: BTreeMap<TicketId, Feed>,
+    /// The same by connection: a heartbeat to each of many children looks at its own only.
+    feeds_on: BTreeMap<ConnId, BTreeSet<TicketId>>,
     budget: Budget,
     query_count: u64,
     supernodes: Supernodes,
@@ -170,6 +172,7 @@ impl Overlay {
             records: Records::default(),
             streams: BTreeMap::new(),
             feeds: BTreeMap::new(),
+            feeds_on: BTreeMap::new(),
             budget: Budget {
                 limit_bps: config.upload_limit_bps,
                 promised_bps: 0,

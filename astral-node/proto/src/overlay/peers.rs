@@ -487,7 +487,7 @@ impl Overlay {
     // Heartbeats
 
     fn shares_ticket(&self, conn: ConnId) -> bool {
-        self.feeds.values().any(|feed| feed.conn == conn)
+        self.feeds_on.contains_key(&conn)
             || self.streams.values().any(|stream| stream.counts_on(conn))
     }
 
@@ -552,10 +552,9 @@ impl Overlay {
     }
 
     fn ticket_beats(&self, conn: ConnId) -> Vec<TicketBeat> {
-        let down = self
-            .feeds
-            .iter()
-            .filter(|(_, feed)| feed.conn == conn)
+        let on = self.feeds_on.get(&conn).into_iter().flatten();
+        let down = on
+            .filter_map(|id| Some((id, self.feeds.get(id)?)))
             .map(|(id, feed)| {
                 let stream = self.streams.get(&feed.stream);
                 TicketBeat {

@@ -329,7 +329,7 @@ impl Overlay {
         let Some(parent) = stream.parent.as_ref() else {
             return;
         };
-        if stream.own.is_none() && stream.standby.is_none() {
+        if stream.own.is_none() && (stream.standby.is_none() || stream.has_poor_standby()) {
             let others = parent.others.clone();
             self.start_search_at(now, id, Goal::Standby, &others);
         }
@@ -615,13 +615,18 @@ impl Overlay {
             .parent
             .as_ref()
             .map_or(Vec::new(), |p| p.path.clone());
+        // One that is held already is only given up for a better one.
+        let held = stream.standby.as_ref();
+        let held = held.map(|held| shared_ancestors(&held.path, &above));
         let Some(search) = stream.search.as_mut() else {
             return;
         };
         let goal = search.goal;
         if goal == Goal::Standby {
             search.offers.retain(|offer| {
-                parent.is_none_or(|parent| offer.node != parent && is_apart(&offer.path, parent))
+                let better = held.is_none_or(|held| shared_ancestors(&offer.path, &above) < held);
+                let apart = |parent| offer.node != parent && is_apart(&offer.path, parent);
+                better && parent.is_none_or(apart)
             });
         }
         let best = (0..search.offers.len()).min_by_key(|index| {

@@ -34,6 +34,8 @@ const SEEK_AFTER: Duration = Duration::from_millis(300);
 const SEEK_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait before a standby is looked for again.
 const SEEK_MAX: Duration = Duration::from_secs(15);
+/// A standby that would fail with the parent's parents is looked to be replaced after this.
+const IMPROVE_AFTER: Duration = Duration::from_secs(20);
 /// A parent is suspected after this share of the usual longest gap, in percent …
 const SUSPECT_PERCENT: u32 = 150;
 /// … and this much for jitter,
@@ -104,6 +106,15 @@ pub(super) fn shared_ancestors(path: &[NodeId], other: &[NodeId]) -> usize {
 }
 
 impl Stream {
+    /// Whether most of the nodes above the standby are above the parent, too.
+    pub(super) fn has_poor_standby(&self) -> bool {
+        let (Some(parent), Some(standby)) = (&self.parent, &self.standby) else {
+            return false;
+        };
+        let above = standby.path.len().saturating_sub(2);
+        2 * shared_ancestors(&standby.path, &parent.path) > above
+    }
+
     /// How long a pause may be before the parent is suspected.
     fn suspicion(&self) -> Duration {
         if self.progress.gap.is_zero() {
@@ -187,7 +198,11 @@ impl Overlay {
         };
         let looped = standby.path.contains(&own) || standby.path.len() >= PATH_MAX;
         if looped || standby.node == parent.node || !is_apart(&standby.path, parent.node) {
-            self.drop_standby(now, id, Reason::Loop);
+            return self.drop_standby(now, id, Reason::Loop);
+        }
+        if stream.has_poor_standby() && stream.search.is_none() {
+            let wait = self.random.jitter(IMPROVE_AFTER);
+            self.timers.set(Timer::Search(id), now.after(wait));
         }
     }
 
