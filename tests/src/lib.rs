@@ -15,6 +15,7 @@ pub mod cdp;
 pub mod chain;
 pub mod ffmpeg;
 pub mod fmp4;
+pub mod hls;
 pub mod hostile;
 pub mod places;
 pub mod player;
