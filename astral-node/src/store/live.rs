@@ -268,10 +268,7 @@ impl LiveReader {
             self.at = Some(at);
             return Step::Wait(None);
         };
-        let until = match overtaken(ring, number, &at) {
-            Some(since) => since + LIVE_PATIENCE,
-            None => first + TRACK_PATIENCE,
-        };
+        let until = worth_waiting(ring, number, &at, first);
         if now < until {
             self.at = Some(at);
             return Step::Wait(Some(until));
@@ -303,12 +300,16 @@ impl At {
     }
 }
 
-/// Since when the track of the frame that is missing is past it. Nobody knows which track
-/// that is: it may be any whose own next frame is not here. None while one of those may
-/// only be behind, as the picture is behind the sound at a node that catches up.
-fn overtaken(ring: &Ring, number: &Number, at: &At) -> Option<Instant> {
-    let catalog = ring.catalogs.get(&number.epoch)?;
-    let mut since = None;
+/// Until when to wait for a frame, given since when anything later is here.
+///
+/// Nobody knows whose frame it is: it may be of any track whose own next frame is not
+/// here. It is waited for since all of these are past it; one that is not may only be
+/// behind, as the picture is behind the sound at a node that catches up.
+fn worth_waiting(ring: &Ring, number: &Number, at: &At, since: Instant) -> Instant {
+    let Some(catalog) = ring.catalogs.get(&number.epoch) else {
+        return since + LIVE_PATIENCE;
+    };
+    let mut until = since + LIVE_PATIENCE;
     for track in catalog.tracks.iter().map(|track| track.id) {
         let next = at.next.get(&track).copied().unwrap_or(0);
         let group = number.tracks.get(&track);
@@ -317,13 +318,23 @@ fn overtaken(ring: &Ring, number: &Number, at: &At) -> Option<Instant> {
         if goes_on || over.is_some_and(|frames| next >= frames) {
             continue;
         }
+        let of_track = |(_, entry): (&u64, &Number)| entry.tracks.get(&track).cloned();
+        let mut before = ring.numbers.range(..=at.group).rev().take(2);
+        let later: Vec<_> = ring
+            .numbers
+            .range(at.group + 1..)
+            .filter_map(of_track)
+            .collect();
+        if later.is_empty() && before.find_map(of_track).is_none() {
+            // It has been silent for a whole group: nothing of it is to be expected.
+            continue;
+        }
         let in_group = group.and_then(|group| group.overtaken_at(next));
-        let later = ring.numbers.range(at.group + 1..);
-        let later = later.filter_map(|(_, later)| later.tracks.get(&track)?.overtaken_at(0));
-        let past = in_group.into_iter().chain(later).min()?;
-        since = since.max(Some(past));
+        let later = later.iter().filter_map(|group| group.overtaken_at(0));
+        let past = in_group.into_iter().chain(later).min();
+        until = until.max(past.map_or(since + TRACK_PATIENCE, |past| past + LIVE_PATIENCE));
     }
-    since
+    until
 }
 
 /// Whether all frames up to `order` are all that there are.
