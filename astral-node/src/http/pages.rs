@@ -1,6 +1,6 @@
 //! The pages, and the two probes.
 //!
-//! Pages are static but for their stream's slug and the guard value, which [`fill`]
+//! Pages are static but for their stream's name and slug and the guard value, which [`fill`]
 //! escapes; everything else they ask of the API. What they load is in [`assets`].
 
 pub(super) mod assets;
@@ -77,9 +77,9 @@ pub(super) async fn watch(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let status = match app.handle.stream(&slug).await {
-        Ok(_) => StatusCode::OK,
-        Err(ApiError::Unknown(_)) if wants_html(&headers) => StatusCode::NOT_FOUND,
+    let (status, name) = match app.handle.stream(&slug).await {
+        Ok(stream) => (StatusCode::OK, stream.name),
+        Err(ApiError::Unknown(_)) if wants_html(&headers) => (StatusCode::NOT_FOUND, slug.clone()),
         Err(error) => return Err(error.into()),
     };
     let mut params = uri.query().unwrap_or("").split('&');
@@ -89,7 +89,11 @@ pub(super) async fn watch(
     } else {
         "at once"
     };
-    let values = [("{{slug}}", &*slug), ("{{joins}}", joins)];
+    let values = [
+        ("{{slug}}", &*slug),
+        ("{{name}}", &*name),
+        ("{{joins}}", joins),
+    ];
     Ok(html(status, WATCH_HTML, &app, &access, &values))
 }
 

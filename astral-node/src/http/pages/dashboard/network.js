@@ -4,6 +4,7 @@ import { $, confirmed, el, keyed, put } from '../common/dom.js';
 import { bytes, count, rate, short, since } from '../common/format.js';
 import { Plot } from '../common/plot.js';
 
+const REACH = { reachable: 'can be reached', unreachable: 'cannot be reached', unknown: 'not known yet', local: 'this machine and network only' };
 const ROLES = { node: 'Node', supernode: 'Supernode' };
 
 export class Network {
@@ -28,12 +29,26 @@ export class Network {
     const supernode = me.primary_supernode && model.now.node.get(me.primary_supernode);
     put('me-supernode', me.role === 'supernode' ? 'it is one' : me.primary_supernode ? (supernode?.name ?? short(me.primary_supernode)) : 'none yet', me.primary_supernode ?? '');
     put('me-children', count(me.children));
+    this.outside(me);
     put('me-version', me.version);
     put('me-limit', me.upload_limit_bps === null ? 'unlimited' : rate(me.upload_limit_bps));
     put('me-used', rate(me.upload_used_bps ?? NaN));
     const warnings = me.warnings ?? [];
     $('warnings').hidden = warnings.length === 0;
     keyed($('warnings'), warnings, (text) => text, () => el('li'), (item, text) => put(item, text));
+  }
+
+  /** Whether others can reach it, why it is what it is, and what would help. */
+  outside({ reachability, registered, role, role_reason: reason }) {
+    const row = (id, text) => {
+      $(id).parentElement.hidden = !text;
+      put(id, text || '–');
+    };
+    row('me-registered', role === 'supernode' && Number.isFinite(registered) ? count(registered) : '');
+    row('me-reachable', REACH[reachability?.state] ?? '');
+    const words = [reason, reachability?.why, reachability?.help].filter(Boolean);
+    put('me-why', [...new Set(words)].join(' '));
+    $('me-why').hidden = words.length === 0;
   }
 
   /** Once a second, whether or not something has changed. */

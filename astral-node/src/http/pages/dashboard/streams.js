@@ -95,7 +95,8 @@ export class Streams {
     const way = stream.local.receiving ? `${stream.local.hops} hops, ${Math.round(stream.local.latency_ms)} ms` : null;
     const lost = stream.local.frames_lost > 0 ? `${count(stream.local.frames_lost)} frames lost` : null;
     const live = stream.state === 'live';
-    return [live && tracks(stream.tracks), live && rate(stream.bitrate_bps), viewers, way, lost, `since ${since(stream.started_at)}`, stream.unlisted && 'unlisted', stream.slug].filter(Boolean).join(' · ');
+    const audience = stream.audience && stream.audience.viewers > 0 ? `audience at most ${Math.round(stream.audience.delay_p99_ms)} ms away, ${stream.audience.depth} deep, ${stream.audience.stalls} stalls in the last minute` : null;
+    return [live && tracks(stream.tracks), live && rate(stream.bitrate_bps), viewers, audience, way, lost, `since ${since(stream.started_at)}`, stream.unlisted && 'unlisted', stream.slug].filter(Boolean).join(' · ');
   }
 
   updateSeed(menu, possible) {
