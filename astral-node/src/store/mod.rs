@@ -81,9 +81,8 @@ pub(crate) const HOLE_PATIENCE: Duration = Duration::from_millis(500);
 /// another one.
 pub(crate) const REST_PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long a [`LiveReader`] waits for a missing frame once a later one of its track is
-/// complete: what
-/// a player of usual latency has in its buffer, less a fifth for the repair's own way.
-pub(crate) const LIVE_PATIENCE: Duration = Duration::from_millis(800);
+/// complete: what a player of usual latency has in its buffer.
+pub(crate) const LIVE_PATIENCE: Duration = Duration::from_millis(1_000);
 /// How long it waits for a track that is behind the others as a whole.
 pub(crate) const TRACK_PATIENCE: Duration = Duration::from_secs(3);
 /// A frame that is missing for this long, though later ones are here, is a hole: not one

@@ -8,12 +8,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::event::{ConnId, Time};
-use super::search::Stream;
 use super::{Overlay, Timer};
 use crate::ids::StreamId;
 use crate::limits::DELAY_CLASSES;
 use crate::wire::control;
-use crate::wire::heartbeat::Supply;
 
 /// How often a node tells its parent: one message of some 40 bytes.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -81,18 +79,26 @@ impl Audience {
 /// How this node itself was served in the last minute.
 #[derive(Debug, Default)]
 pub(super) struct Service {
+    /// When something came last; zero before the first.
+    last: Time,
     stalls: VecDeque<Time>,
     /// How many frames had been lost, each time that this was told.
     lost: VecDeque<(Time, u64)>,
 }
 
 impl Service {
-    /// Something came, after a pause of this length.
-    pub(super) fn came(&mut self, now: Time, pause: Duration) {
-        if pause > STALL {
-            self.stalls.push_back(now);
-            self.stalls.truncate(STALLS_MAX);
+    /// Something came.
+    pub(super) fn came(&mut self, at: Time) {
+        let pause = at.since(self.last);
+        if self.last > Time::default() && pause > STALL && self.stalls.len() < STALLS_MAX {
+            self.stalls.push_back(at);
         }
+        self.last = self.last.max(at);
+    }
+
+    /// The source is back: nobody is to blame for the time that it was away.
+    pub(super) fn resumed(&mut self, now: Time) {
+        self.last = self.last.max(now);
     }
 
     /// Pauses and lost frames of the last minute.
@@ -184,15 +190,6 @@ impl Overlay {
     }
 }
 
-impl Stream {
-    /// A pause counts for who watches while there is something to see.
-    pub(super) fn note_pause(&mut self, now: Time, pause: Duration) {
-        if self.supply() == Supply::Ok && self.progress.newest > (0, 0) {
-            self.service.came(now, pause);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,9 +212,12 @@ mod tests {
     fn only_the_last_minute_counts() {
         let mut service = Service::default();
         let at = |s: u64| Time(s * 1_000_000);
-        service.came(at(1), Duration::from_millis(900));
-        service.came(at(2), Duration::from_secs(2));
-        assert_eq!(service.last_minute(at(3), 7), (1, 0));
+        service.came(at(1));
+        service.came(at(2));
+        service.came(at(4));
+        service.resumed(at(6));
+        service.came(at(7));
+        assert_eq!(service.last_minute(at(7), 7), (1, 0));
         assert_eq!(service.last_minute(at(10), 9), (1, 2));
         assert_eq!(service.last_minute(at(70), 9).0, 0);
         assert_eq!(service.last_minute(at(140), 9), (0, 0));

@@ -1083,6 +1083,7 @@ impl Overlay {
         parent.delay_us = beat.delay_us;
         if resumes {
             stream.progressed = now;
+            stream.service.resumed(now);
         }
         if changed {
             self.beat_children(now, beat.stream);
@@ -1099,7 +1100,7 @@ impl Overlay {
         let unsaid = newer && progress.last == Time::default();
         let at = if unsaid { now } else { progress.last };
         let came = at > stream.progressed;
-        stream.note_pause(now, at.since(stream.progressed));
+        stream.service.came(at);
         stream.progressed = stream.progressed.max(at);
         stream.progress = progress;
         if newer {
