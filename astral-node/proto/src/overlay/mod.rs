@@ -25,7 +25,7 @@ mod event;
 mod feeds;
 mod gossip;
 mod peers;
-mod random;
+pub(crate) mod random;
 mod records;
 mod remembered;
 mod search;
