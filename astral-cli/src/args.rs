@@ -1,5 +1,10 @@
 //! The command line: what can be said, and the help that teaches it.
 
+mod help;
+mod known;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use astral_proto::ids::{NodeId, TicketId};
@@ -7,21 +12,9 @@ use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::home::Choice;
 
-const EXAMPLES: &str = "\
-First steps:
-  astral demo                         see it work: three nodes on this machine
-  astral-node                         start a node of your own
-  astral publish \"My Show\"            get the recipe for OBS and ffmpeg
-  astral publish \"My Show\" clip.mp4   send a file in real time
-  astral streams                      what is on
-  astral watch my-show                watch it in the browser
-
-Wherever a SLUG is wanted, a stream's id or a share link (astral:…) will do too.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node reachable, 4 not found.";
-
 /// Live video from node to node: talk to the Astral node on this machine
 #[derive(Debug, Parser)]
-#[command(name = "astral", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "astral", version, after_help = help::ASTRAL, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// What applies to every command.
     #[command(flatten)]
@@ -71,62 +64,76 @@ impl Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// This node at a glance
+    #[command(after_help = help::STATUS)]
     Status,
     /// The nodes that this one knows
+    #[command(after_help = help::NODES)]
     Nodes,
     /// The streams that this node knows
+    #[command(after_help = help::STREAMS)]
     Streams,
     /// The tickets: who feeds whom
+    #[command(after_help = help::TICKETS)]
     Tickets,
     /// Create a stream, and send a file into it or print how an encoder does
     Publish(Publish),
     /// End a stream of this node
+    #[command(after_help = help::UNPUBLISH)]
     Unpublish(Slug),
     /// Pause a stream of this node; its encoder may go on sending
+    #[command(after_help = help::PAUSE)]
     Pause(Slug),
     /// Let a paused stream go on
+    #[command(after_help = help::RESUME)]
     Resume(Slug),
     /// Receive a stream, and open the player
     Watch(Watch),
     /// The URLs of a stream that players understand, and its share link
+    #[command(after_help = help::URL)]
     Url(Slug),
     /// Offer a stream to another node, which decides whether it wants it
     Seed(Seed),
     /// Stop receiving a stream
+    #[command(after_help = help::STOP)]
     Stop(Slug),
     /// End one ticket
     Revoke(Revoke),
     /// Forget a node; it may come back when it is heard of again
     Forget(Forget),
     /// What happens at the node, as it happens; with --json one object per line
+    #[command(after_help = help::EVENTS)]
     Events,
+    /// The node, its streams, peers and tickets, live in the terminal
+    Top(Top),
+    /// Show settings of the running node, or change one
+    Settings(Settings),
+    /// Open the node's dashboard, or a stream's page, in the browser
+    Open(Open),
     /// Shut the node down cleanly: those whom it feeds are handed over first
+    #[command(after_help = help::SHUTDOWN)]
     Shutdown,
-    /// See it work: a publisher, a relay and a viewer on this machine
+    /// See it work: astral-web, a publisher, a relay and a viewer on this machine
     Demo(Demo),
+    /// Run astral-node as a service of systemd
+    #[command(subcommand, after_help = help::SERVICE)]
+    Service(Service),
+    /// Print what a shell needs to complete `astral`'s commands, slugs and ids
+    Completions(Completions),
+    /// The manual
+    Man(Man),
 }
 
 /// A stream that is known.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Slug {
     /// Slug (`astral streams` lists them), id, or share link
-    #[arg(value_name = "SLUG")]
+    #[arg(value_name = "SLUG", add = known::slugs())]
     pub(crate) slug: String,
 }
 
-const PUBLISH_EXAMPLES: &str = "\
-Examples:
-  astral publish \"My Show\"                      recipes for OBS and ffmpeg
-  astral publish \"My Show\" clip.mp4 --loop      a file, over and over
-  ffmpeg -re -i INPUT -c copy -f mp4 -movflags +cmaf+frag_keyframe -frag_duration 200000 - \\
-    | astral publish \"My Show\" -                whatever ffmpeg can read
-
-A file is MP4, plain or fragmented: H.264, H.265 or AV1, with AAC or Opus. A stream that this command
-created ends with it, unless --keep; one that was there before stays.";
-
 /// `publish`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = PUBLISH_EXAMPLES)]
+#[command(after_help = help::PUBLISH)]
 pub(crate) struct Publish {
     /// Name of the stream, in any language
     pub(crate) name: String,
@@ -146,18 +153,12 @@ pub(crate) struct Publish {
     pub(crate) unlisted: bool,
 }
 
-const WATCH_EXAMPLES: &str = "\
-Examples:
-  astral watch my-show                       in the browser
-  astral watch my-show --player mpv          in a player
-  astral watch my-show --output show.mp4     record until Ctrl-C
-  astral watch my-show --output - | ffplay -";
-
 /// `watch`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = WATCH_EXAMPLES)]
+#[command(after_help = help::WATCH)]
 pub(crate) struct Watch {
     /// Slug, id, or share link
+    #[arg(add = known::slugs())]
     pub(crate) slug: String,
     /// Print the page's URL and nothing else
     #[arg(long, conflicts_with_all = ["player", "output"])]
@@ -183,36 +184,37 @@ pub(crate) enum Player {
 
 /// `seed`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = help::SEED)]
 pub(crate) struct Seed {
     /// Slug, id, or share link
+    #[arg(add = known::slugs())]
     pub(crate) slug: String,
     /// The node to offer it to (`astral nodes` lists them)
-    #[arg(value_name = "UUID")]
+    #[arg(value_name = "UUID", add = known::nodes())]
     pub(crate) node: NodeId,
 }
 
 /// `revoke`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = help::REVOKE)]
 pub(crate) struct Revoke {
     /// The ticket's id (`astral tickets` lists them)
+    #[arg(add = known::tickets())]
     pub(crate) ticket: TicketId,
 }
 
 /// `forget`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = help::FORGET)]
 pub(crate) struct Forget {
     /// The node's id (`astral nodes` lists them)
-    #[arg(value_name = "UUID")]
+    #[arg(value_name = "UUID", add = known::nodes())]
     pub(crate) node: NodeId,
 }
 
-const DEMO_HELP: &str = "\
-The publisher has room for one copy only, so the relay feeds the viewer: what you
-see in the browser has gone from node to node twice. Nothing is left behind.";
-
 /// `demo`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = DEMO_HELP)]
+#[command(after_help = help::DEMO)]
 pub(crate) struct Demo {
     /// End after so many seconds instead of at Ctrl-C
     #[arg(long, value_name = "N")]
@@ -222,39 +224,110 @@ pub(crate) struct Demo {
     pub(crate) no_open: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-    use clap::error::ErrorKind;
+/// `top`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = help::TOP)]
+pub(crate) struct Top {
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) interval: u64,
+}
 
-    use super::*;
+/// `settings`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = help::SETTINGS)]
+pub(crate) struct Settings {
+    /// Name of a setting, such as upstream_limit; all are shown without
+    #[arg(value_name = "KEY", add = known::settings())]
+    pub(crate) key: Option<String>,
+    /// What it is to be; several for a setting that is a list
+    #[arg(value_name = "VALUE", requires = "key", allow_negative_numbers = true)]
+    pub(crate) values: Vec<String>,
+    /// Forget what was set here: the settings file or the default decides again
+    #[arg(long, requires = "key", conflicts_with = "values")]
+    pub(crate) unset: bool,
+}
 
-    #[test]
-    fn the_definition_of_the_command_line_is_sound() {
-        Args::command().debug_assert();
-    }
+/// `open`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = help::OPEN)]
+pub(crate) struct Open {
+    /// The stream whose page to open; without it the dashboard
+    #[arg(value_name = "SLUG", add = known::slugs())]
+    pub(crate) slug: Option<String>,
+}
 
-    #[test]
-    fn wrong_usage_ends_with_2_and_help_with_0() {
-        let code = |words: &[&str]| {
-            let words = std::iter::once(&"astral").chain(words);
-            Args::try_parse_from(words).unwrap_err().exit_code()
-        };
-        assert_eq!(code(&["dance"]), 2);
-        assert_eq!(code(&["forget", "not-a-uuid"]), 2);
-        assert_eq!(code(&["publish", "x", "--loop"]), 2);
-        assert_eq!(code(&["watch", "x", "--print-url", "--output", "-"]), 2);
-        assert_eq!(code(&[]), 2);
-        assert_eq!(code(&["--help"]), 0);
-    }
+/// `service`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Write the unit, enable and start it
+    #[command(after_help = help::SERVICE)]
+    Install(Install),
+    /// Stop the service and remove its unit; data and settings stay
+    #[command(after_help = help::SERVICE)]
+    Uninstall(Scope),
+    /// Whether it is installed, enabled and running
+    #[command(after_help = help::SERVICE)]
+    Status(Scope),
+}
 
-    #[test]
-    fn global_options_stand_anywhere() {
-        let args = Args::try_parse_from(["astral", "streams", "--json", "--node", "box:1"]);
-        let args = args.unwrap();
-        assert!(args.global.json);
-        assert_eq!(args.global.choice().node.as_deref(), Some("box:1"));
-        let failure = Args::try_parse_from(["astral", "--version"]).unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::DisplayVersion);
-    }
+/// Whose service it is.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub(crate) struct Scope {
+    /// For the whole machine, started at boot; needs root. Without it: for you
+    #[arg(long)]
+    pub(crate) system: bool,
+}
+
+/// `service install`.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Install {
+    /// Whose service.
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+    /// Write the unit, and neither enable nor start it
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    /// Print the unit, and change nothing
+    #[arg(long, conflicts_with = "no_start")]
+    pub(crate) print: bool,
+    /// Options for astral-node, after `--`
+    #[arg(value_name = "OPTION", last = true)]
+    pub(crate) options: Vec<String>,
+}
+
+/// `completions`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = help::COMPLETIONS)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Shells whose completions are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU Bash
+    Bash,
+    /// Elvish
+    Elvish,
+    /// fish
+    Fish,
+    /// PowerShell
+    Powershell,
+    /// zsh
+    Zsh,
+}
+
+/// `man`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = help::MAN)]
+pub(crate) struct Man {
+    /// The command to read about; without one, `astral` as a whole
+    #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+    pub(crate) command: Vec<String>,
+    /// Write a page per command into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }

@@ -9,13 +9,22 @@ use serde_json::Value;
 use crate::args::{Args, Command, Global};
 use crate::client::Api;
 use crate::failure::Failure;
-use crate::{demo, events, home, publish, suggest, tables, term, watch};
+use crate::{
+    demo, events, home, manual, open, publish, service, settings, suggest, tables, term, top, watch,
+};
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let Args { global, command } = args;
+    // These need no node.
     if let Command::Demo(demo) = &command {
         return demo::run(demo).await;
+    } else if let Command::Service(service) = &command {
+        return service::run(&global, service);
+    } else if let Command::Completions(completions) = &command {
+        return manual::completions(completions);
+    } else if let Command::Man(man) = &command {
+        return manual::man(man);
     }
     let api = Api::new(home::locate(&global.choice(), home::environment)?);
     let session = Session { global, api };
@@ -35,8 +44,13 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Revoke(revoke) => session.revoke(revoke.ticket).await,
         Command::Forget(forget) => session.forget(&forget.node.to_string()).await,
         Command::Events => events::run(&session).await,
+        Command::Top(top) => top::run(session, &top).await,
+        Command::Settings(args) => settings::run(&session, &args).await,
+        Command::Open(args) => open::run(&session, &args).await,
         Command::Shutdown => session.shutdown().await,
-        Command::Demo(_) => Ok(()),
+        Command::Demo(_) | Command::Service(_) | Command::Completions(_) | Command::Man(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -65,7 +79,7 @@ impl Session {
         if self.global.json {
             return json(&raw);
         }
-        tables::nodes(&nodes)
+        tables::nodes(&nodes).print()
     }
 
     async fn streams(&self) -> Result<(), Failure> {
@@ -74,7 +88,7 @@ impl Session {
             return json(&raw);
         }
         let (own, _): (Node, _) = self.api.get(&["node"]).await?;
-        tables::streams(&streams, own.uuid)
+        tables::streams(&streams, own.uuid).print()
     }
 
     async fn tickets(&self) -> Result<(), Failure> {
@@ -82,7 +96,7 @@ impl Session {
         if self.global.json {
             return json(&raw);
         }
-        tables::tickets(&tickets)
+        tables::tickets(&tickets).print()
     }
 
     async fn unpublish(&self, slug: &str) -> Result<(), Failure> {

@@ -14,18 +14,28 @@ mod failure;
 mod fake;
 mod format;
 mod home;
+mod manual;
+mod open;
+mod programs;
 mod publish;
+mod service;
+mod settings;
 mod signals;
 mod suggest;
 mod tables;
 mod term;
+mod top;
 mod watch;
 
 use clap::Parser as _;
 
-#[tokio::main]
-async fn main() {
-    let result = commands::run(args::Args::parse()).await;
+fn main() -> anyhow::Result<()> {
+    manual::complete();
+    let args = args::Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(commands::run(args));
     // A read of standard input that still waits cannot be called off, and the
     // runtime would wait for it: so the program ends here.
     std::process::exit(failure::report(result));

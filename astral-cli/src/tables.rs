@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use astral_proto::api::settings::{SettingValue, Settings, Source};
 use astral_proto::api::{Node, Role, Stream, StreamState, Ticket, TicketState};
 use astral_proto::ids::NodeId;
 use comfy_table::{CellAlignment, Table, presets};
@@ -11,10 +12,10 @@ use crate::format::{duration, rate, since, size};
 use crate::term::{self, Style};
 
 /// Stands where nothing is known.
-const NONE: &str = "-";
+pub(crate) const NONE: &str = "-";
 
-/// Prints known nodes.
-pub(crate) fn nodes(nodes: &[Node]) -> Result<(), Failure> {
+/// Known nodes.
+pub(crate) fn nodes(nodes: &[Node]) -> Rows {
     let mut table = table(&[
         "name", "uuid", "role", "rtt", "upload", "children", "seen", "address",
     ]);
@@ -35,11 +36,11 @@ pub(crate) fn nodes(nodes: &[Node]) -> Result<(), Failure> {
         );
     }
     align_right(&mut table, &[3, 5]);
-    print(&table, "no nodes are known")
+    Rows::of(&table, "no nodes are known")
 }
 
-/// Prints known streams.
-pub(crate) fn streams(streams: &[Stream], own: NodeId) -> Result<(), Failure> {
+/// Known streams.
+pub(crate) fn streams(streams: &[Stream], own: NodeId) -> Rows {
     let mut table = table(&["slug", "name", "state", "rate", "viewers", "for", "here"]);
     for stream in streams {
         row(
@@ -56,14 +57,14 @@ pub(crate) fn streams(streams: &[Stream], own: NodeId) -> Result<(), Failure> {
         );
     }
     align_right(&mut table, &[3, 4, 5]);
-    print(
+    Rows::of(
         &table,
         "no streams are known; `astral publish NAME` makes one",
     )
 }
 
-/// Prints tickets.
-pub(crate) fn tickets(tickets: &[Ticket]) -> Result<(), Failure> {
+/// Tickets.
+pub(crate) fn tickets(tickets: &[Ticket]) -> Rows {
     let header = [
         "id", "stream", "state", "from", "to", "hops", "rate", "sent",
     ];
@@ -84,7 +85,42 @@ pub(crate) fn tickets(tickets: &[Ticket]) -> Result<(), Failure> {
         );
     }
     align_right(&mut table, &[5, 6, 7]);
-    print(&table, "no tickets: nothing is received or forwarded")
+    Rows::of(&table, "no tickets: nothing is received or forwarded")
+}
+
+/// Settings, with where each comes from.
+pub(crate) fn settings(settings: &Settings) -> Rows {
+    let mut table = table(&["setting", "value", "from", "while it runs"]);
+    for (key, setting) in &settings.0 {
+        let value = setting.value.as_ref().map(SettingValue::to_string);
+        let value = value.filter(|value| !value.is_empty());
+        let can = if setting.changeable {
+            "can be changed"
+        } else {
+            ""
+        };
+        row(
+            &mut table,
+            [
+                key.clone(),
+                value.unwrap_or_else(|| NONE.to_owned()),
+                source(setting.source).to_owned(),
+                can.to_owned(),
+            ],
+        );
+    }
+    Rows::of(&table, "the node tells no settings")
+}
+
+/// Where a setting comes from, in words.
+pub(crate) fn source(source: Source) -> &'static str {
+    match source {
+        Source::Default => "default",
+        Source::File => "settings file",
+        Source::Saved => "saved by a change",
+        Source::Environment => "environment",
+        Source::Flag => "flag",
+    }
 }
 
 /// Prints this node at a glance.
@@ -183,7 +219,7 @@ fn named(id: NodeId, nodes: &[Node]) -> String {
     )
 }
 
-fn upload(node: &Node) -> String {
+pub(crate) fn upload(node: &Node) -> String {
     match (node.upload_used_bps, node.upload_limit_bps) {
         (Some(used), Some(limit)) => format!("{} of {}", rate(used), rate(limit)),
         (Some(used), None) => rate(used),
@@ -258,23 +294,44 @@ fn align_right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-/// Prints a table, or `empty` on standard error if it has no rows.
-fn print(table: &Table, empty: &str) -> Result<(), Failure> {
-    if table.is_empty() {
-        term::note(empty);
-        return Ok(());
-    }
-    for (index, line) in table.lines().enumerate() {
+/// A table as lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rows {
+    /// The line above the others.
+    pub(crate) header: String,
+    /// The others.
+    pub(crate) lines: Vec<String>,
+    /// What to say if there are none.
+    pub(crate) empty: &'static str,
+}
+
+impl Rows {
+    fn of(table: &Table, empty: &'static str) -> Self {
         // The table pads each column on both sides.
-        let line = line.trim_end();
-        let line = line.strip_prefix(' ').unwrap_or(line);
-        if index == 0 {
-            term::line(&term::styled(Style::Bold, line))?;
-        } else {
-            term::line(line)?;
+        let bare = |line: String| {
+            let line = line.trim_end();
+            line.strip_prefix(' ').unwrap_or(line).to_owned()
+        };
+        let mut lines = table.lines().map(bare);
+        Self {
+            header: lines.next().unwrap_or_default(),
+            lines: match table.is_empty() {
+                true => Vec::new(),
+                false => lines.collect(),
+            },
+            empty,
         }
     }
-    Ok(())
+
+    /// Prints them; on standard error that there are none.
+    pub(crate) fn print(&self) -> Result<(), Failure> {
+        if self.lines.is_empty() {
+            term::note(self.empty);
+            return Ok(());
+        }
+        term::line(&term::styled(Style::Bold, &self.header))?;
+        self.lines.iter().try_for_each(|line| term::line(line))
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ impl Style {
         }
     }
 
+    /// `text` in this style for a terminal, unless the user wants no colours.
+    pub(crate) fn on(self, text: &str) -> String {
+        self.paint(text, colours_wanted())
+    }
+
     /// `text` in this style if `colours`, else as it is.
     fn paint(self, text: &str, colours: bool) -> String {
         if colours {

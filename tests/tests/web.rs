@@ -73,11 +73,13 @@ impl Web {
         let _ = self.child.wait();
     }
 
+    /// Waits until who comes new is told of the stream, and of somebody to ask for it.
     async fn lists(&self, stream: &Stream) {
-        until("the stream is on astral-web", s(20), async || {
+        until("the stream is on astral-web", s(30), async || {
             let answer = self.api().try_get("/api/v1/bootstrap").await?;
             let text = answer.to_string();
-            check(text.contains(&stream.id.to_string()), text)
+            let supernodes = text.contains("\"role\":\"supernode\"");
+            check(supernodes && text.contains(&stream.id.to_string()), text)
         })
         .await;
     }

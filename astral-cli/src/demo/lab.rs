@@ -1,6 +1,5 @@
 //! The demo's nodes: child processes in one temporary folder.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::client::Api;
 use crate::failure::Failure;
 use crate::home::{self, Choice};
+use crate::programs;
 
 /// Time for a node to be ready.
 const START: Duration = Duration::from_secs(15);
@@ -57,7 +57,7 @@ impl Lab {
     /// Finds the program of the node and makes the folder.
     pub(super) fn new() -> Result<Self, Failure> {
         Ok(Self {
-            program: node_program()?,
+            program: programs::find("astral-node")?,
             folder: tempfile::Builder::new().prefix("astral-demo-").tempdir()?,
             running: Vec::new(),
         })
@@ -181,53 +181,4 @@ fn api_of(folder: &Path) -> Result<Api, Failure> {
         data_dir: Some(folder.to_owned()),
     };
     Ok(Api::new(home::locate(&choice, home::environment)?))
-}
-
-/// The `astral-node` that belongs to this `astral`.
-fn node_program() -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe()?;
-    let found = candidates(&own, home::environment("PATH"))
-        .into_iter()
-        .find(|path| path.is_file());
-    found.ok_or_else(|| {
-        Failure::other(
-            "the program `astral-node` is neither beside `astral` nor in PATH; \
-             in the source folder `cargo build -p astral-node` makes it",
-        )
-    })
-}
-
-/// Where to look: beside this program, in the folder above (tests run one deeper),
-/// in the build folder here, in PATH.
-fn candidates(own: &Path, path: Option<OsString>) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(Path::to_owned)
-        .collect();
-    folders.extend(["target/release", "target/debug"].map(PathBuf::from));
-    folders.extend(path.iter().flat_map(std::env::split_paths));
-    let name = format!("astral-node{}", std::env::consts::EXE_SUFFIX);
-    folders.iter().map(|folder| folder.join(&name)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_node_beside_this_program_comes_first() {
-        let path = std::env::join_paths(["/usr/bin", "/opt/bin"]).unwrap();
-        let found = candidates(Path::new("/x/debug/deps/astral"), Some(path));
-        let expected = [
-            "/x/debug/deps/astral-node",
-            "/x/debug/astral-node",
-            "target/release/astral-node",
-            "target/debug/astral-node",
-            "/usr/bin/astral-node",
-            "/opt/bin/astral-node",
-        ];
-        assert_eq!(found, expected.map(PathBuf::from));
-    }
 }

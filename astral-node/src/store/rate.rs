@@ -10,60 +10,113 @@ const SECOND: usize = 10;
 /// Slots that are remembered: five seconds.
 const SLOTS: usize = 50;
 
-/// A meter that remembers five seconds.
+/// Five seconds of bytes: of any clock that goes on, at most now and then a little back.
+#[derive(Debug)]
+struct Slots {
+    /// The newest slot, and the one in which bytes began to come after a longer pause
+    /// than is remembered; none before the first byte.
+    reach: Option<(i64, i64)>,
+    bytes: [u64; SLOTS],
+}
+
+impl Slots {
+    const fn new() -> Self {
+        Self {
+            reach: None,
+            bytes: [0; SLOTS],
+        }
+    }
+
+    fn add(&mut self, slot: i64, bytes: usize) {
+        self.advance(slot);
+        let (newest, began) = self.reach.unwrap_or((slot, slot));
+        let empty = self.bytes.iter().all(|bytes| *bytes == 0);
+        self.reach = Some((newest, if empty { newest } else { began }));
+        if newest.saturating_sub(slot) < SLOTS as i64 {
+            self.bytes[Self::at(slot)] += bytes as u64;
+        }
+    }
+
+    fn at(slot: i64) -> usize {
+        slot.rem_euclid(SLOTS as i64) as usize
+    }
+
+    /// Forgets what is more than five seconds before `slot`.
+    fn advance(&mut self, slot: i64) {
+        let Some((newest, began)) = self.reach else {
+            return;
+        };
+        for back in 0..slot.saturating_sub(newest).clamp(0, SLOTS as i64) {
+            self.bytes[Self::at(slot - back)] = 0;
+        }
+        self.reach = Some((newest.max(slot), began));
+    }
+
+    /// Bytes of the second that ended `back` slots before the newest one.
+    fn second(&self, back: usize) -> u64 {
+        let newest = self.reach.map_or(0, |(newest, _)| newest);
+        (back..back + SECOND)
+            .map(|slots| self.bytes[Self::at(newest.wrapping_sub(slots as i64))])
+            .sum()
+    }
+
+    /// The most in any second, once there is a whole one.
+    fn peak(&self) -> Option<u64> {
+        let (newest, began) = self.reach?;
+        let whole = newest.saturating_sub(began) >= SECOND as i64;
+        let most = (0..=SLOTS - SECOND).map(|back| self.second(back)).max();
+        most.filter(|_| whole)
+    }
+}
+
+/// The rate of a stream, by two clocks.
+///
+/// What comes in now is counted by this node's clock. What the stream *needs* is
+/// counted on its own timeline: an encoder that catches up after a stall sends a
+/// minute's worth at once, and is no faster a stream for that.
 #[derive(Debug)]
 pub(super) struct Rate {
     start: Instant,
-    newest: u64,
-    /// Slot in which bytes began to come after a pause longer than is remembered.
-    began: u64,
-    slots: [u64; SLOTS],
+    arrived: Slots,
+    media: Slots,
 }
 
 impl Rate {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             start: now,
-            newest: 0,
-            began: 0,
-            slots: [0; SLOTS],
+            arrived: Slots::new(),
+            media: Slots::new(),
         }
     }
 
-    pub(super) fn add(&mut self, now: Instant, bytes: usize) {
-        self.advance(now);
-        if self.slots.iter().all(|bytes| *bytes == 0) {
-            self.began = self.newest;
-        }
-        self.slots[(self.newest % SLOTS as u64) as usize] += bytes as u64;
+    /// Bytes have come in.
+    pub(super) fn arrived(&mut self, now: Instant, bytes: usize) {
+        let slot = self.slot(now);
+        self.arrived.add(slot, bytes);
     }
 
-    /// The rate of the last second, and the highest of any second remembered, in bit/s.
+    /// A frame belongs to the stream at this time of its timeline, with this many bytes.
+    pub(super) fn media(&mut self, at_ms: i64, bytes: usize) {
+        self.media
+            .add(at_ms.div_euclid(SLOT.as_millis() as i64), bytes);
+    }
+
+    /// What came in within the last second, and the highest of any second of the last
+    /// five of the stream's timeline, in bit/s.
     ///
-    /// The highest is 0, not known, until bytes have come for a whole second: a part of
+    /// The highest is 0, not known, until there is a whole second of media: a part of
     /// one would promise the upload that a stream takes to more than there is room for.
     pub(super) fn bps(&mut self, now: Instant) -> (u64, u64) {
-        self.advance(now);
-        let ago = |slots: usize| (self.newest as usize + SLOTS - slots) % SLOTS;
-        let second = |back: usize| -> u64 {
-            (back..back + SECOND)
-                .map(|slots| self.slots[ago(slots)])
-                .sum::<u64>()
-                * 8
-        };
-        let peak = (0..=SLOTS - SECOND).map(second).max();
-        let known = self.newest - self.began >= SECOND as u64;
-        (second(0), peak.filter(|_| known).unwrap_or(0))
+        let slot = self.slot(now);
+        self.arrived.advance(slot);
+        let peak = self.media.peak().unwrap_or(0);
+        (self.arrived.second(0) * 8, peak * 8)
     }
 
-    fn advance(&mut self, now: Instant) {
+    fn slot(&self, now: Instant) -> i64 {
         let since = now.saturating_duration_since(self.start);
-        let slot = (since.as_millis() / SLOT.as_millis()) as u64;
-        let stale = slot.saturating_sub(self.newest).min(SLOTS as u64);
-        for back in 0..stale {
-            self.slots[((slot - back) % SLOTS as u64) as usize] = 0;
-        }
-        self.newest = self.newest.max(slot);
+        (since.as_millis() / SLOT.as_millis()) as i64
     }
 }
 
@@ -140,16 +193,41 @@ mod tests {
     }
 
     #[test]
-    fn peak_outlives_the_second_it_was_in_and_is_forgotten_after_five() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut rate = Rate::new(start);
+    fn peak_is_that_of_the_last_five_seconds_of_the_timeline() {
+        let mut rate = Rate::new(Instant::now());
+        let now = Instant::now();
         for ms in (0..1000).step_by(100) {
-            rate.add(at(ms), 1_000);
+            rate.media(ms, 1_000);
         }
-        assert_eq!(rate.bps(at(950)), (80_000, 0));
-        assert_eq!(rate.bps(at(1_000)), (72_000, 80_000));
-        assert_eq!(rate.bps(at(2_500)), (0, 80_000));
-        assert_eq!(rate.bps(at(7_000)), (0, 0));
+        assert_eq!(rate.bps(now), (0, 0), "no whole second yet");
+        rate.media(1_000, 500);
+        assert_eq!(rate.bps(now).1, 80_000);
+        rate.media(2_500, 500);
+        assert_eq!(rate.bps(now).1, 80_000);
+        rate.media(7_000, 500);
+        rate.media(8_000, 500);
+        assert_eq!(rate.bps(now).1, 4_000);
+    }
+
+    #[test]
+    fn burst_is_no_faster_a_stream() {
+        let start = Instant::now();
+        let mut rate = Rate::new(start);
+        for ms in (-60_000..0).step_by(20) {
+            rate.media(ms, 1_000);
+            rate.arrived(start, 1_000);
+        }
+        assert_eq!(rate.bps(start), (24_000_000, 400_000));
+        let later = start + Duration::from_millis(1_000);
+        assert_eq!(rate.bps(later), (0, 400_000));
+    }
+
+    #[test]
+    fn timeline_that_leaps_costs_no_time_and_no_panic() {
+        let mut rate = Rate::new(Instant::now());
+        for ms in [i64::MIN, i64::MAX, 0, i64::MIN, i64::MAX] {
+            rate.media(ms, 1_000);
+            rate.bps(Instant::now());
+        }
     }
 }

@@ -182,7 +182,10 @@ impl Ring {
         }
         self.changes.progress += 1;
         self.bytes += wire_len as u64;
-        self.rate.add(now, wire_len);
+        self.rate.arrived(now, wire_len);
+        if let Some(start_ms) = start_ms {
+            self.rate.media(start_ms, wire_len + claim);
+        }
         if is_pending {
             return Ok(admit);
         }
@@ -354,7 +357,7 @@ impl Ring {
         }
         self.gaps.note(now);
         self.bytes += len as u64;
-        self.rate.add(now, len);
+        self.rate.arrived(now, len);
         if group.track == 0 {
             return match appended {
                 Appended::Frame => self.install_catalog(group, now),

@@ -104,10 +104,11 @@ impl Bootstrap {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) node: NodeId,
-    key: PublicKey,
-    joined: Time,
+    pub(super) key: PublicKey,
+    pub(super) joined: Time,
     beaten: Time,
     finds: (Time, u32),
+    pub(super) probed: Time,
     pub(super) remote: Address,
     pub(super) outbound: bool,
     pub(super) heard: Time,
@@ -272,10 +273,11 @@ impl Overlay {
             Message::PathUpdate(m) => self.path_updated(now, conn, m),
             Message::Leaving(m) => self.peer_leaves(now, conn, &m),
             Message::Register(_) => self.register_asked(conn),
+            Message::Probe(m) => self.probe_asked(now, conn, &m),
             Message::Registered(_) => self.registered(conn),
             Message::Refused(m) => self.register_refused(now, conn, &m),
             // Known on the wire, not answered by this version, as an older node would not.
-            Message::Fetch(_) | Message::Introduce(_) | Message::Probe(_) | Message::Probed(_) => {}
+            Message::Fetch(_) | Message::Introduce(_) | Message::Probed(_) => {}
         }
     }
 
@@ -352,6 +354,7 @@ impl Overlay {
             joined: now,
             beaten: now,
             finds: (now, 0),
+            probed: Time::default(),
             remote: pending.remote,
             outbound: pending.outbound,
             heard: now,
@@ -481,7 +484,13 @@ impl Overlay {
 
     // Heartbeats
 
-    fn shares_ticket(&self, conn: ConnId) -> bool {
+    /// Whether a connection to this node is to be kept in any case.
+    pub(super) fn is_bootstrap(&self, node: NodeId) -> bool {
+        let mut bootstraps = self.bootstraps.iter();
+        bootstraps.any(|bootstrap| bootstrap.node == Some(node))
+    }
+
+    pub(super) fn shares_ticket(&self, conn: ConnId) -> bool {
         self.feeds.values().any(|feed| feed.conn == conn)
             || self.streams.values().any(|stream| stream.counts_on(conn))
     }
@@ -504,6 +513,9 @@ impl Overlay {
     }
 
     pub(super) fn beat(&mut self, now: Time, conn: ConnId) {
+        if self.is_superfluous(now, conn) {
+            return self.close(conn, CloseCode::Done, "nothing needs it any more");
+        }
         let every = if self.shares_ticket(conn) {
             BEAT_EVERY
         } else {

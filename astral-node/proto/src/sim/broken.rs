@@ -57,41 +57,39 @@ impl Broken {
 }
 
 fn forget_path(own: NodeId, message: &mut Message) {
-    let path = match message {
-        Message::TicketOffer(offer) => &mut offer.path,
-        Message::TicketAccepted(accepted) => &mut accepted.path,
-        Message::PathUpdate(update) => &mut update.path,
-        _ => return,
-    };
-    path.retain(|node| *node != own);
+    if let Some(path) = path_of(message) {
+        path.retain(|node| *node != own);
+    }
+}
+
+fn path_of(message: &mut Message) -> Option<&mut Vec<NodeId>> {
+    if let Message::TicketOffer(offer) = message {
+        Some(&mut offer.path)
+    } else if let Message::TicketAccepted(accepted) = message {
+        Some(&mut accepted.path)
+    } else if let Message::PathUpdate(update) = message {
+        Some(&mut update.path)
+    } else {
+        None
+    }
 }
 
 impl Lie {
     /// What a liar sends instead.
     pub(super) fn message(self, own: NodeId, publisher: NodeId, message: &mut Message) {
-        let favourable = matches!(self, Self::Delay | Self::Nothing | Self::Newest);
-        match message {
-            Message::TicketOffer(offer) => {
-                if favourable {
-                    offer.delay_us = 0;
-                    offer.spare_bps = 1_000_000_000;
-                }
-                if matches!(self, Self::Path | Self::Nothing) {
-                    offer.path = vec![publisher, own];
-                }
-            }
-            Message::TicketAccepted(accepted) if matches!(self, Self::Path | Self::Nothing) => {
-                accepted.path = vec![publisher, own];
-            }
-            Message::PathUpdate(update) => {
-                if favourable {
-                    update.delay_us = 0;
-                }
-                if matches!(self, Self::Path | Self::Nothing) {
-                    update.path = vec![publisher, own];
-                }
-            }
-            _ => {}
+        if matches!(self, Self::Path | Self::Nothing)
+            && let Some(path) = path_of(message)
+        {
+            *path = vec![publisher, own];
+        }
+        if !matches!(self, Self::Delay | Self::Nothing | Self::Newest) {
+            return;
+        }
+        if let Message::TicketOffer(offer) = message {
+            offer.delay_us = 0;
+            offer.spare_bps = 1_000_000_000;
+        } else if let Message::PathUpdate(update) = message {
+            update.delay_us = 0;
         }
     }
 

@@ -125,16 +125,18 @@ impl Sim {
         let lie = self.scenario.hostile.as_ref().filter(|_| viewer);
         let lies = lie.filter(|hostile| self.crowd.chance(hostile.share));
         let lie = lies.and_then(|h| h.lies.get(self.crowd.below(h.lies.len())).copied());
+        let key = key_of(index, "node").public();
         let node = Node {
             overlay: None,
-            id: NodeId::of(&key_of(index, "node").public()),
+            id: NodeId::of(&key),
+            key,
             spot: Spot::random(&mut self.crowd),
             firewalled: viewer && !reachable,
             island,
             apart: false,
             limit_bps,
             lie,
-            role: Role::Node,
+            said: None,
             seq: if lie == Some(Lie::Clock) {
                 u64::MAX / 2
             } else {
@@ -191,9 +193,9 @@ impl Sim {
         let node = &mut self.nodes[index as usize];
         let mut config = Config {
             id: node.id,
-            record: record_of(index, node.seq, Role::Node),
+            record: record_of(index, node.seq, None),
             upload_limit_bps: Some(node.limit_bps),
-            seed: self.scenario.seed << 32 ^ u64::from(index),
+            seed: (self.scenario.seed << 32) ^ u64::from(index),
         };
         if self.broken == Some(super::Broken::Chance) {
             // Where the allocator puts things is nothing that a seed decides.
@@ -205,6 +207,8 @@ impl Sim {
         if self.broken == Some(super::Broken::Limitless) {
             self.event(index, Event::Limit { bps: None });
         }
+        let addresses = vec![address_of(index)];
+        self.event(index, Event::Whereabouts { addresses });
         let source = self
             .sources
             .iter()
@@ -274,9 +278,11 @@ impl Sim {
         let island = self.nodes[index as usize].island;
         match contacts {
             Contacts::Receivers => {
-                for told in self.receivers(index) {
-                    self.tell(index, told);
-                }
+                let told = self.receivers(index);
+                self.tell(index, told[0]);
+                let target = |told: &u32| self.target(*told);
+                let targets = told.iter().map(target).collect();
+                self.event(index, Event::Remembered { targets });
             }
             Contacts::Publisher => {
                 let publisher = self.sources[island as usize % self.sources.len()].publisher;
@@ -297,10 +303,14 @@ impl Sim {
     }
 
     fn tell(&mut self, index: u32, told: u32) {
-        let addresses = vec![address_of(told).0.to_string()];
-        let node = Some(self.nodes[told as usize].id);
-        let target = Target { node, addresses };
+        let target = self.target(told);
         self.event(index, Event::Bootstrap { target });
+    }
+
+    fn target(&self, index: u32) -> Target {
+        let addresses = vec![address_of(index).0.to_string()];
+        let node = Some(self.nodes[index as usize].id);
+        Target { node, addresses }
     }
 
     /// Random nodes that receive the stream: what a tracker would tell.
@@ -471,7 +481,7 @@ impl Sim {
         self.crowd.shuffle(&mut viewers);
         let node = |index: &u32| &self.nodes[*index as usize];
         match who {
-            Who::Supernodes => viewers.retain(|index| node(index).role == Role::Supernode),
+            Who::Supernodes => viewers.retain(|index| node(index).role() == Role::Supernode),
             Who::Parents => viewers.retain(|index| !node(index).routes.is_empty()),
             Who::ParentAndStandby => {
                 return viewers
@@ -607,8 +617,8 @@ impl Sim {
         for index in self.viewers() {
             if self.nodes[index as usize].island == 0 && self.crowd.chance(share) {
                 self.nodes[index as usize].wants_all = true;
-                for stream in 0..self.sources.len() {
-                    let id = self.sources[stream].record.value().id();
+                let ids = self.sources.iter().map(|s| s.record.value().id());
+                for id in ids.collect::<Vec<_>>() {
                     self.want_if_known(index, id);
                 }
             }
@@ -660,7 +670,7 @@ impl Sim {
         let fresh = control - std::mem::replace(&mut self.tally.control_before, control);
         let connections: usize = alive.clone().map(|node| node.ends.len()).sum();
         self.tally.connections = connections as f64 / count as f64;
-        let is_super = |node: &&Node| node.role == Role::Supernode;
+        let is_super = |node: &&Node| node.role() == Role::Supernode;
         let at = |share: f64| (delays.at(share) * 10.0).round() / 10.0;
         let point = Point {
             at_s: now.since(START.after(AHEAD)).as_secs_f64().round(),

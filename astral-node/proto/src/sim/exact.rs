@@ -62,7 +62,7 @@ impl Exact {
 
     pub(super) fn has(&self, number: u32) -> bool {
         let word = self.whole.get(number as usize / 64);
-        word.is_some_and(|word| word >> (number % 64) & 1 == 1)
+        word.is_some_and(|word| (word >> (number % 64)) & 1 == 1)
     }
 
     fn has_chunk(&self, number: u32, chunk: u8) -> bool {
@@ -70,7 +70,7 @@ impl Exact {
             || self
                 .parts
                 .get(&number)
-                .is_some_and(|mask| mask >> chunk & 1 == 1)
+                .is_some_and(|mask| (mask >> chunk) & 1 == 1)
     }
 
     /// The newest group that anything is here of.

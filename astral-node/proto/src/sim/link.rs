@@ -24,11 +24,11 @@ pub(super) struct End(pub(super) u64);
 
 impl End {
     fn new(generation: u32, slot: usize, side: usize) -> Self {
-        Self(u64::from(generation) << 32 | (slot as u64) << 1 | side as u64)
+        Self((u64::from(generation) << 32) | ((slot as u64) << 1) | side as u64)
     }
 
     fn slot(self) -> usize {
-        (self.0 as u32 >> 1) as usize
+        ((self.0 as u32) >> 1) as usize
     }
 
     fn side(self) -> usize {

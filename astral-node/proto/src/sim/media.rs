@@ -286,7 +286,7 @@ impl Sim {
             .intake_mut(end, ticket)
             .map(|intake| intake.stream);
         if let Some(stream) = stream {
-            let name = u64::from(chunk.number) << 8 | u64::from(chunk.chunk);
+            let name = (u64::from(chunk.number) << 8) | u64::from(chunk.chunk);
             self.note(index, 4, &name.to_le_bytes());
             self.store_chunk(index, stream, chunk);
         }

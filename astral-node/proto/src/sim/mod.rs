@@ -106,6 +106,8 @@ enum Happening {
     Chunk(End, TicketId, Chunk),
     /// An uplink can send.
     Uplink(u32),
+    /// A dial back for another node has come to an end.
+    Probed(u32, End, u64, bool),
     /// astral-web answers.
     Web(u32),
     /// A supernode's record is renewed at astral-web.
@@ -243,6 +245,15 @@ impl Sim {
             Happening::Frame(stream, number) => self.publish_frame(stream, number),
             Happening::Chunk(end, ticket, chunk) => self.chunk_arrives(end, ticket, chunk),
             Happening::Uplink(node) => self.uplink(node),
+            Happening::Probed(node, end, query, reachable) => {
+                let conn = end.conn();
+                let event = Event::Probed {
+                    conn,
+                    query,
+                    reachable,
+                };
+                self.event(node, event);
+            }
             Happening::Web(node) => self.ask_web(node),
             Happening::Listed(node) => self.list(node),
             Happening::Renew(stream) => self.renew(stream),
@@ -272,6 +283,7 @@ impl Sim {
             | Happening::Flow(_, _, None)
             | Happening::Begin(..)
             | Happening::Frame(..)
+            | Happening::Probed(..)
             | Happening::Web(_)
             | Happening::Listed(_)
             | Happening::Renew(_)
@@ -295,7 +307,7 @@ impl Sim {
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         };
         mix(self.now.0);
-        mix(u64::from(node) << 8 | kind);
+        mix((u64::from(node) << 8) | kind);
         for word in bytes.chunks(8) {
             let mut eight = [0; 8];
             eight[..word.len()].copy_from_slice(word);

@@ -5,8 +5,9 @@ use super::exact::{Exact, Uplink};
 use super::flow::Flow;
 use super::link::{End, Spot};
 use super::scenario::Lie;
-use crate::ids::{NodeId, SecretKey, TicketId, sha256};
-use crate::overlay::{Overlay, Time};
+use crate::ids::{NodeId, PublicKey, SecretKey, TicketId, sha256};
+use crate::limits::ADDRESSES_MAX;
+use crate::overlay::{Description, Overlay, Time};
 use crate::record::{Address, NodeRecord, Role, SignedNode};
 use crate::wire::control::Have;
 
@@ -16,6 +17,7 @@ pub(super) struct Node {
     /// The system under test; none once the node has gone.
     pub(super) overlay: Option<Box<Overlay>>,
     pub(super) id: NodeId,
+    pub(super) key: PublicKey,
     pub(super) spot: Spot,
     pub(super) firewalled: bool,
     pub(super) island: u32,
@@ -23,7 +25,8 @@ pub(super) struct Node {
     pub(super) apart: bool,
     pub(super) limit_bps: u64,
     pub(super) lie: Option<Lie>,
-    pub(super) role: Role,
+    /// What its record says of it.
+    pub(super) said: Option<Box<Description>>,
     pub(super) seq: u64,
     /// When the overlay's timers are looked at next.
     pub(super) wake: Time,
@@ -96,6 +99,10 @@ pub(super) enum Held {
 }
 
 impl Node {
+    pub(super) fn role(&self) -> Role {
+        self.said.as_ref().map_or(Role::Node, |said| said.role)
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         self.overlay.is_some()
     }
@@ -141,18 +148,24 @@ pub(super) fn index_of(address: &str) -> Option<u32> {
 }
 
 /// A node's record, signed.
-pub(super) fn record_of(index: u32, seq: u64, role: Role) -> SignedNode {
+pub(super) fn record_of(index: u32, seq: u64, said: Option<&Description>) -> SignedNode {
     let key = key_of(index, "node");
+    let mut addresses = said.map_or_else(Vec::new, |said| said.reached.clone());
+    if !addresses.contains(&address_of(index)) {
+        addresses.push(address_of(index));
+    }
+    addresses.truncate(ADDRESSES_MAX);
     let record = NodeRecord {
         key: key.public(),
         seq,
-        addresses: vec![address_of(index)],
-        role,
+        addresses,
+        role: said.map_or(Role::Node, |said| said.role),
         alias: None,
         name: None,
         software: None,
         public_http: None,
         removed: None,
+        load: said.and_then(|said| said.load.clone()),
     };
     SignedNode::sign(record, &key)
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::link::{End, HANDSHAKE, IDLE};
-use super::node::{Held, Intake, Route, Store, address_of, index_of, key_of, record_of};
+use super::node::{Held, Intake, Route, Store, address_of, index_of, record_of};
 use super::{Broken, Happening, Sim};
-use crate::ids::StreamId;
+use crate::ids::{NodeId, PublicKey, StreamId};
 use crate::limits::CONNECTIONS_MAX;
-use crate::overlay::{Action, Change, ConnId, DialId, Event, Target, Time};
-use crate::record::SignedStream;
+use crate::overlay::{Action, Change, ConnId, Description, DialId, Event, Target, Time};
+use crate::record::{Address, SignedStream};
 use crate::wire::CloseCode;
 use crate::wire::control::{Confirm, Have, Message, TicketActivate, TicketConfirm};
 use crate::wire::heartbeat::Heartbeat;
@@ -161,7 +161,7 @@ impl Sim {
         };
         let event = Event::Connected {
             conn: end.conn(),
-            key: key_of(peer, "node").public(),
+            key: self.nodes[peer as usize].key,
             remote: address_of(peer),
             dial,
             rtt: 2 * latency,
@@ -393,17 +393,46 @@ impl Sim {
                 self.reflow(index, 1.0);
             }
             Action::Changed(change) => self.changed(index, &change),
-            Action::Role(role) => {
-                let node = &mut self.nodes[index as usize];
-                node.role = role;
-                node.seq += 1;
-                let record = record_of(index, node.seq, role);
-                self.event(index, Event::Identity { record });
-                self.unlist(index);
-                self.list(index);
-            }
+            Action::Sign(said) => self.sign(index, said),
+            Action::Probe {
+                conn,
+                query,
+                key,
+                address,
+            } => self.probe(index, (conn, query), key, address),
             Action::Left => self.gone(index, false),
         }
+    }
+
+    /// A node says something else of itself from now on.
+    fn sign(&mut self, index: u32, said: Description) {
+        let node = &mut self.nodes[index as usize];
+        let was = node.role();
+        node.said = Some(Box::new(said));
+        node.seq += 1;
+        let record = record_of(index, node.seq, node.said.as_deref());
+        let role = node.role();
+        self.event(index, Event::Identity { record });
+        if role != was {
+            self.unlist(index);
+            self.list(index);
+        }
+    }
+
+    /// Dials back for another node, from a socket that nothing was sent from before.
+    fn probe(&mut self, index: u32, asked: (ConnId, u64), key: PublicKey, address: Address) {
+        let to = index_of(&address.0.to_string());
+        let to = to.filter(|to| (*to as usize) < self.nodes.len());
+        let to = to.filter(|to| self.reaches(index, *to));
+        let to = to.filter(|to| self.nodes[*to as usize].id == NodeId::of(&key));
+        let takes = match to {
+            Some(to) => 2 * self.distance(index, to),
+            None => HANDSHAKE,
+        };
+        let (end, query) = (End::of(asked.0), asked.1);
+        let reachable = to.is_some();
+        let happening = Happening::Probed(index, end, query, reachable);
+        self.queue.push(self.now.after(takes), happening);
     }
 
     fn as_broken(&self, index: u32, action: Action) -> Option<Action> {

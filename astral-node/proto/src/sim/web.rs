@@ -19,6 +19,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// Supernodes in an answer.
 const SAMPLE: usize = 16;
 
+/// Nodes, with where they are, and streams.
+type Answer = (Vec<(SignedNode, Vec<Address>)>, Vec<SignedStream>);
+
 /// The directory.
 #[derive(Debug, Default)]
 pub(super) struct Web {
@@ -45,11 +48,7 @@ impl Sim {
         // The first round is over, good or bad.
         if !self.nodes[index as usize].asked_web {
             self.nodes[index as usize].asked_web = true;
-            let mode = if self.nodes[index as usize].firewalled {
-                Mode::Never
-            } else {
-                Mode::Auto
-            };
+            let mode = Mode::Auto;
             self.event(index, Event::Supernodes { mode });
         }
         let every = if seeks { SEEK_EVERY } else { ASK_EVERY };
@@ -57,8 +56,7 @@ impl Sim {
         self.queue.push(self.now.after(wait), Happening::Web(index));
     }
 
-    #[expect(clippy::type_complexity, reason = "it is what the event takes")]
-    fn answer(&mut self, island: u32) -> (Vec<(SignedNode, Vec<Address>)>, Vec<SignedStream>) {
+    fn answer(&mut self, island: u32) -> Answer {
         let now = self.now;
         self.web.listed.retain(|_, (until, _)| *until > now);
         let here = |index: &u32| self.nodes[*index as usize].island == island;
@@ -74,12 +72,12 @@ impl Sim {
     /// A supernode or publisher lists itself, and goes on to.
     pub(super) fn list(&mut self, index: u32) {
         let node = &self.nodes[index as usize];
-        let lists = node.role == Role::Supernode || node.is_publisher();
+        let lists = node.role() == Role::Supernode || node.is_publisher();
         if !node.is_alive() || !lists || self.scenario.joins.contacts != super::Contacts::Web {
             return;
         }
         if self.now >= self.web.down_until {
-            let record = record_of(index, node.seq, node.role);
+            let record = record_of(index, node.seq, node.said.as_deref());
             self.web
                 .listed
                 .insert(index, (self.now.after(LEASE), record));
