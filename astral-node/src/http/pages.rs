@@ -22,12 +22,30 @@ const WATCH_HTML: &str = include_str!("pages/watch.html");
 const DASHBOARD_HTML: &str = include_str!("pages/dashboard.html");
 const PUBLISH_HTML: &str = include_str!("pages/publish.html");
 
+/// What the probes answer.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its form is of interest")]
+pub(super) struct Probe {
+    /// `ok` or `ready`.
+    status: String,
+}
+
 /// `GET /health`: 200 while the process answers.
+#[utoipa::path(
+    get,
+    path = "/health",
+    responses((status = 200, description = "The process answers", body = Probe)),
+)]
 pub(super) async fn health() -> Response {
     json("{\"status\":\"ok\"}")
 }
 
 /// `GET /ready`: 200 after the first bootstrap round.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    responses((status = 200, description = "The first bootstrap round is over", body = Probe)),
+)]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     if app.handle.is_ready() {
         return Ok(json("{\"status\":\"ready\"}"));
