@@ -516,7 +516,9 @@ impl Overlay {
 
     pub(super) fn beat(&mut self, now: Time, conn: ConnId) {
         if self.is_superfluous(now, conn) {
-            return self.close(conn, CloseCode::Done, "nothing needs it any more");
+            self.close(conn, CloseCode::Done, "nothing needs it any more");
+            // At once: the next that is looked at may be one of the few to be kept.
+            return self.part(now, conn, Reason::Disconnected);
         }
         let every = if self.shares_ticket(conn) {
             BEAT_EVERY
