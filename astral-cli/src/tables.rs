@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::failure::Failure;
 use crate::format::{duration, rate, since, size};
+use crate::health;
 use crate::term::{self, Style};
 
 /// Stands where nothing is known.
@@ -165,6 +166,10 @@ pub(crate) fn status(
     for (key, value) in rows {
         let key = term::styled(Style::Bold, &format!("{key:<10}"));
         term::line(&format!("{key} {}", printable(&value)))?;
+    }
+    for words in health::advice(node, nodes) {
+        let key = term::styled(Style::Red, &format!("{:<10}", "note"));
+        term::line(&format!("{key} {}", printable(&words)))?;
     }
     Ok(())
 }

@@ -22,5 +22,7 @@ pub mod proxy;
 pub mod raw;
 pub mod recording;
 pub mod synthetic;
+pub mod terminal;
 pub mod turn;
+pub mod village;
 pub mod wait;
