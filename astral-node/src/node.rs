@@ -82,7 +82,7 @@ impl Node {
         let id = config.uuid.unwrap_or_else(|| NodeId::of(&key.public()));
         let limit = limit_of(config.upstream_limit);
         let uplink = Arc::new(Uplink::new(limit));
-        let (endpoint, quic) = transport::endpoint::bind(&config, &key, uplink.clone())?;
+        let (endpoint, quic, prober) = transport::endpoint::bind(&config, &key, uplink.clone())?;
         let http = TcpListener::bind(config.http)
             .await
             .with_context(|| format!("HTTP address {}", config.http))?;
@@ -113,6 +113,7 @@ impl Node {
         let (driver, started) = Driver::new(
             |now| Overlay::new(now, overlay_config),
             endpoint.clone(),
+            prober,
             uplink.clone(),
             stores.clone(),
             traffic.clone(),
@@ -179,7 +180,7 @@ impl Node {
         handle.restore_streams()?;
         handle.bootstrap();
         handle.resume().await;
-        let rounds = bootstrap::start(&handle, self.started.role.clone());
+        let rounds = bootstrap::start(&handle, self.started.described.clone());
         tasks.spawn(became_ready(handle.clone(), rounds));
         if let Some(rtmp) = self.rtmp {
             tasks.spawn(ingest::rtmp::serve(
@@ -342,6 +343,7 @@ fn node_record(
         software: Some(format!("astral-node {}", env!("CARGO_PKG_VERSION"))),
         public_http: config.public_http.clone(),
         removed: None,
+        load: None,
     };
     Ok(SignedNode::sign(record, key))
 }

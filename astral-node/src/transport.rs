@@ -6,9 +6,11 @@
 pub(crate) mod connection;
 pub(crate) mod endpoint;
 mod gatekeeper;
+mod prober;
 mod receive;
 mod socket;
 mod tls;
 
 pub(crate) use gatekeeper::{Admission, Gatekeeper};
+pub(crate) use prober::Prober;
 pub(crate) use tls::peer_key;

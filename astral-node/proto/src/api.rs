@@ -60,6 +60,37 @@ pub enum Role {
     Supernode,
 }
 
+/// Whether strangers can connect to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// Others have connected to it.
+    Reachable,
+    /// Others have tried, and could not.
+    Unreachable,
+    /// Nobody has tried yet.
+    Unknown,
+    /// It knows nodes of its own machine only, or none.
+    Local,
+}
+
+/// Whether strangers can connect to a node, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Reachability {
+    /// How it stands.
+    pub state: Reach,
+    /// How that is known: a sentence.
+    pub why: String,
+    /// What would help: a sentence; `null` if nothing need be done.
+    pub help: Option<String>,
+    /// `host:port` where others have reached it.
+    pub addresses: Vec<String>,
+    /// `host:port` that a router on the way forwards to it, by UPnP, NAT-PMP or PCP.
+    pub mapped: Option<String>,
+}
+
 /// A node, this one or another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -74,6 +105,22 @@ pub struct Node {
     pub role: Role,
     /// The supernode it is registered with.
     pub primary_supernode: Option<NodeId>,
+    /// The supernode that takes its place at once, should it fail; only of the node that
+    /// answers, as all that follows up to `self`.
+    #[serde(default)]
+    pub backup_supernode: Option<NodeId>,
+    /// Supernodes with which this supernode exchanges records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mesh: Vec<NodeId>,
+    /// Nodes that are registered with this supernode.
+    #[serde(default)]
+    pub registered: u32,
+    /// Why it is, or is not, a supernode: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_reason: Option<String>,
+    /// Whether strangers can connect to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachability: Option<Reachability>,
     /// Whether it is the node that answers.
     #[serde(rename = "self")]
     pub is_self: bool,

@@ -33,6 +33,9 @@ pub const RECORD_BYTES_MAX: usize = 4096;
 pub const NAME_CHARS_MAX: usize = 100;
 /// Characters of a stream's description.
 pub const DESCRIPTION_CHARS_MAX: usize = 1000;
+/// Streams of which a supernode's record gives counts: with the longest of all other
+/// fields the record stays under [`RECORD_BYTES_MAX`].
+pub const LOAD_STREAMS_MAX: usize = 16;
 /// Addresses in a record or a referral.
 pub const ADDRESSES_MAX: usize = 8;
 /// Referrals in a refusal.

@@ -13,7 +13,8 @@ use minicbor::{Decode, Encode};
 
 use crate::ids::{Domain, NodeId, PublicKey, SecretKey, Signature, StreamId};
 use crate::limits::{
-    ADDRESSES_MAX, DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, RECORD_BYTES_MAX, TRACK_MAX,
+    ADDRESSES_MAX, DESCRIPTION_CHARS_MAX, LOAD_STREAMS_MAX, NAME_CHARS_MAX, RECORD_BYTES_MAX,
+    TRACK_MAX,
 };
 
 /// An IP address and port as 4 + 2 or 16 + 2 bytes.
@@ -80,6 +81,46 @@ pub enum Role {
     Supernode,
 }
 
+/// How one listed stream goes through a supernode: counts, never who.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct StreamLoad {
+    /// The stream.
+    #[n(0)]
+    pub stream: StreamId,
+    /// Nodes that watch in the part of the tree below and with the supernode.
+    #[n(1)]
+    pub viewers: u32,
+    /// Nodes that the supernode feeds itself.
+    #[n(2)]
+    pub children: u32,
+    /// Hops from the publisher to the supernode.
+    #[n(3)]
+    pub depth: u8,
+    /// Expected delay from the source to the supernode, in milliseconds.
+    #[n(4)]
+    pub delay_ms: u32,
+}
+
+/// How busy a supernode is: counts, never who.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NodeLoad {
+    /// Nodes that are registered with it.
+    #[n(0)]
+    pub registered: u32,
+    /// Nodes that it can still register.
+    #[n(1)]
+    pub room: u32,
+    /// Tickets that it feeds, over all streams.
+    #[n(2)]
+    pub children: u32,
+    /// The listed streams with the most viewers, those first; at most
+    /// [`LOAD_STREAMS_MAX`].
+    #[n(3)]
+    pub streams: Vec<StreamLoad>,
+}
+
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -111,6 +152,9 @@ pub struct NodeRecord {
     /// Its owner has withdrawn it: a tombstone.
     #[n(8)]
     pub removed: Option<bool>,
+    /// How busy it is; of supernodes.
+    #[n(9)]
+    pub load: Option<NodeLoad>,
 }
 
 /// Where a stream stands.
@@ -292,7 +336,9 @@ impl Record for NodeRecord {
         field(
             text_fits(self.public_http.as_ref(), 500),
             "public URL is too long",
-        )
+        )?;
+        let counted = self.load.as_ref().map_or(0, |load| load.streams.len());
+        field(counted <= LOAD_STREAMS_MAX, "counted streams are too many")
     }
 }
 
@@ -473,10 +519,45 @@ mod tests {
             software: None,
             public_http: None,
             removed: None,
+            load: None,
         };
         let at = |text: &str| Address::canonical(text.parse().unwrap());
         assert_eq!(record.id_for(at("[::ffff:127.0.0.1]:8000")), alias);
         assert_eq!(record.id_for(at("203.0.113.5:8000")), record.id());
+    }
+
+    #[test]
+    fn longest_record_of_a_node_stays_within_the_limit() {
+        let key = SecretKey::from_seed([9; 32]);
+        let long = |chars| Some("\u{10ffff}".repeat(chars));
+        let load = StreamLoad {
+            stream: StreamId(uuid::Uuid::from_u128(u128::MAX)),
+            viewers: u32::MAX,
+            children: u32::MAX,
+            depth: u8::MAX,
+            delay_ms: u32::MAX,
+        };
+        let mut record = NodeRecord {
+            key: key.public(),
+            seq: u64::MAX,
+            addresses: vec![Address("[2001:db8::5]:8000".parse().unwrap()); ADDRESSES_MAX],
+            role: Role::Supernode,
+            alias: Some(NodeId(uuid::Uuid::from_u128(u128::MAX))),
+            name: long(NAME_CHARS_MAX),
+            software: long(NAME_CHARS_MAX),
+            public_http: long(500),
+            removed: Some(true),
+            load: Some(NodeLoad {
+                registered: u32::MAX,
+                room: u32::MAX,
+                children: u32::MAX,
+                streams: vec![load; LOAD_STREAMS_MAX],
+            }),
+        };
+        let signed = SignedNode::sign(record.clone(), &key);
+        assert_eq!(SignedNode::decode(signed.wire()).as_ref(), Ok(&signed));
+        record.load.as_mut().unwrap().streams.push(load);
+        assert!(record.check().is_err(), "one stream more");
     }
 
     proptest! {

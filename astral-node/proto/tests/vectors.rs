@@ -14,7 +14,8 @@ use astral_proto::ids::{Domain, NodeId, SecretKey, Signature, StreamId, TicketId
 use astral_proto::limits::{CHUNK_BYTES, MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
 use astral_proto::link::{PeerAddress, ShareLink};
 use astral_proto::record::{
-    Address, NodeRecord, Role, SignedNode, SignedStream, StreamRecord, StreamState, TrackSummary,
+    Address, NodeLoad, NodeRecord, Role, SignedNode, SignedStream, StreamLoad, StreamRecord,
+    StreamState, TrackSummary,
 };
 use astral_proto::slug;
 use astral_proto::wire::control::{
@@ -91,7 +92,25 @@ fn node_record() -> SignedNode {
         software: Some("0.1.0".into()),
         public_http: Some("https://live.example.org".into()),
         removed: None,
+        load: None,
     };
+    SignedNode::sign(record, &key(PUBLISHER))
+}
+
+fn busy_node_record() -> SignedNode {
+    let mut record = node_record().value().clone();
+    record.load = Some(NodeLoad {
+        registered: 12,
+        room: 244,
+        children: 3,
+        streams: vec![StreamLoad {
+            stream: stream(),
+            viewers: 40,
+            children: 3,
+            depth: 1,
+            delay_ms: 25,
+        }],
+    });
     SignedNode::sign(record, &key(PUBLISHER))
 }
 
@@ -106,6 +125,7 @@ fn node_tombstone() -> SignedNode {
         software: None,
         public_http: None,
         removed: Some(true),
+        load: None,
     };
     SignedNode::sign(record, &key(PUBLISHER))
 }
@@ -406,6 +426,16 @@ fn messages() -> Vec<(&'static str, Message)> {
             Introduce {
                 peer: node(VIEWER),
                 addresses: vec![address("192.0.2.7:4433"), address("[2001:db8::7]:4433")],
+                to: None,
+            }
+            .into(),
+        ),
+        (
+            "the viewer itself, to be dialled by the publisher",
+            Introduce {
+                peer: node(VIEWER),
+                addresses: vec![],
+                to: Some(node(PUBLISHER)),
             }
             .into(),
         ),
@@ -438,6 +468,11 @@ fn messages() -> Vec<(&'static str, Message)> {
 fn records() -> Vec<Vector> {
     vec![
         vector("node-record", "the publisher", node_record().wire()),
+        vector(
+            "node-record",
+            "the publisher, with counts of 12 registered nodes and one stream",
+            busy_node_record().wire(),
+        ),
         vector(
             "node-record",
             "tombstone of the publisher, with an alias",

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use astral_proto::ids::SecretKey;
-use astral_proto::record::{NodeRecord, SignedNode};
+use astral_proto::limits::ADDRESSES_MAX;
+use astral_proto::overlay::Description;
+use astral_proto::record::{Address, NodeRecord, SignedNode};
 use tracing::warn;
 
 use crate::lock::lock;
@@ -33,15 +35,31 @@ impl Identity {
         lock(&self.last).name = name;
     }
 
-    /// Signs the record with a new number and this change; a role lasts, every
-    /// other change is for this record alone.
+    /// Signs a record that says this, and so will the later ones; its addresses are those
+    /// where others have reached the node, then `own`.
+    pub(crate) async fn describe(&self, said: Description, own: Vec<Address>) -> SignedNode {
+        {
+            let mut last = lock(&self.last);
+            let mut addresses = said.reached;
+            for address in own {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+            addresses.truncate(ADDRESSES_MAX);
+            (last.role, last.addresses, last.load) = (said.role, addresses, said.load);
+        }
+        self.sign(|_| {}).await
+    }
+
+    /// Signs the record with a new number and this change, which is for this record alone.
     pub(crate) async fn sign(&self, change: impl FnOnce(&mut NodeRecord)) -> SignedNode {
         let record = {
             let mut last = lock(&self.last);
             let mut record = last.clone();
             record.seq = unix_ms().max(last.seq + 1);
             change(&mut record);
-            (last.role, last.seq) = (record.role, record.seq);
+            last.seq = record.seq;
             record
         };
         let (storage, seq) = (self.storage.clone(), record.seq);

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use astral_proto::ids::StreamId;
-use astral_proto::overlay::Event;
+use astral_proto::overlay::{Description, Event};
 use astral_proto::record::{Address, Role, SignedNode, SignedStream, StreamState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::handle::Handle;
+use crate::node::own_addresses;
 use client::{Answer, Client, Failure};
 pub(crate) use identity::Identity;
 
@@ -39,10 +40,13 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(400);
 
 /// Starts to keep the node's record, and a task for each astral-web. Gives the number
 /// of those whose first round is over.
-pub(crate) fn start(handle: &Handle, role: watch::Receiver<Role>) -> watch::Receiver<usize> {
+pub(crate) fn start(
+    handle: &Handle,
+    described: watch::Receiver<Option<Description>>,
+) -> watch::Receiver<usize> {
     let identity = &handle.inner().identity;
     let tasks = &handle.inner().tasks;
-    tasks.spawn(keep_role(handle.clone(), identity.clone(), role));
+    tasks.spawn(keep_described(handle.clone(), identity.clone(), described));
     let rounds = watch::Sender::new(0);
     let done = rounds.subscribe();
     for url in &handle.config().web {
@@ -52,16 +56,23 @@ pub(crate) fn start(handle: &Handle, role: watch::Receiver<Role>) -> watch::Rece
     done
 }
 
-/// Signs the node's record anew whenever the overlay gives it another role.
-async fn keep_role(handle: Handle, identity: Arc<Identity>, mut role: watch::Receiver<Role>) {
+/// Signs the node's record anew whenever the overlay has something else to say in it.
+async fn keep_described(
+    handle: Handle,
+    identity: Arc<Identity>,
+    mut described: watch::Receiver<Option<Description>>,
+) {
     let stop = handle.inner().shutdown.clone();
     loop {
         tokio::select! {
-            changed = role.changed() => if changed.is_err() { return },
+            changed = described.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }
-        let role = *role.borrow_and_update();
-        let record = identity.sign(move |record| record.role = role).await;
+        let Some(description) = described.borrow_and_update().clone() else {
+            continue;
+        };
+        let own = own_addresses(&handle.config(), handle.inner().addresses.quic);
+        let record = identity.describe(description, own).await;
         let event = Event::Identity { record };
         handle.inner().inbox.event(event, String::new()).await;
     }
@@ -241,9 +252,14 @@ impl Web {
         let port = self.handle.inner().addresses.quic.port();
         let (role, address) = (look.role, Address::canonical((seen, port).into()));
         for last in [false, true] {
+            // Of the addresses where others have reached it, those that astral-web sees.
             let signed = self.identity.sign(move |record| {
                 record.role = role;
-                record.addresses = vec![address];
+                let at = |known: &Address| known.0.ip() == address.0.ip();
+                record.addresses.retain(at);
+                if record.addresses.is_empty() {
+                    record.addresses = vec![address];
+                }
             });
             match self.client.post("nodes", signed.await.wire()).await {
                 Err(Failure::Outdated) if !last => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use astral_proto::ids::{StreamId, TicketId};
-use astral_proto::overlay::{Action, Change, ConnId, Event};
+use astral_proto::overlay::{Action, Change, ConnId, Description, Event};
 use astral_proto::record::StreamState;
 use astral_proto::wire::CloseCode;
 use astral_proto::wire::control::{Confirm, Have, TicketActivate, TicketConfirm};
@@ -91,14 +91,36 @@ impl Driver {
                 announce(&change);
                 self.changes.send_modify(|count| *count += 1);
             }
-            Action::Role(role) => {
-                info!(?role, "role in the network");
-                self.role.send_replace(role);
-                self.changes.send_modify(|count| *count += 1);
+            Action::Sign(description) => self.describe(description),
+            Action::Probe {
+                conn,
+                query,
+                key,
+                address,
+            } => {
+                let (prober, inbox) = (self.prober.clone(), self.inbox.clone());
+                self.tasks.spawn(async move {
+                    let reachable = prober.reaches(key, address.0).await;
+                    let event = Event::Probed {
+                        conn,
+                        query,
+                        reachable,
+                    };
+                    inbox.event(event, String::new()).await;
+                });
             }
             Action::Left => {
                 self.left.send_replace(true);
             }
+        }
+    }
+
+    fn describe(&mut self, description: Description) {
+        let role = description.role;
+        let before = self.described.send_replace(Some(description));
+        if before.is_none_or(|before| before.role != role) {
+            info!(?role, "role in the network");
+            self.changes.send_modify(|count| *count += 1);
         }
     }
 

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use astral_proto::ids::{StreamId, TicketId};
-use astral_proto::overlay::{ConnId, DialId, Event, Overlay, Progress, Time};
-use astral_proto::record::{Address, Role, SignedStream};
+use astral_proto::overlay::{ConnId, Description, DialId, Event, Overlay, Progress, Time};
+use astral_proto::record::{Address, SignedStream};
 use astral_proto::wire::heartbeat::Supply;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::lock::lock;
 use crate::store::StreamStore;
+use crate::transport::Prober;
 use crate::transport::connection::{Intake, Link};
 use crate::uplink::Uplink;
 
@@ -161,7 +162,8 @@ pub(crate) struct Driver {
     feeds: JoinSet<()>,
     changes: watch::Sender<u64>,
     left: watch::Sender<bool>,
-    role: watch::Sender<Role>,
+    described: watch::Sender<Option<Description>>,
+    prober: Prober,
 }
 
 /// What the rest of the node keeps of the driver.
@@ -169,7 +171,8 @@ pub(crate) struct Started {
     pub(crate) inbox: Inbox,
     pub(crate) changes: watch::Receiver<u64>,
     pub(crate) left: watch::Receiver<bool>,
-    pub(crate) role: watch::Receiver<Role>,
+    /// What the node's record is to say.
+    pub(crate) described: watch::Receiver<Option<Description>>,
 }
 
 impl Driver {
@@ -177,6 +180,7 @@ impl Driver {
     pub(crate) fn new(
         make: impl FnOnce(Time) -> Overlay,
         endpoint: quinn::Endpoint,
+        prober: Prober,
         uplink: Arc<Uplink>,
         stores: Arc<Stores>,
         traffic: TrafficTable,
@@ -185,12 +189,12 @@ impl Driver {
         let inbox = Inbox { sender };
         let changes = watch::Sender::new(0);
         let left = watch::Sender::new(false);
-        let role = watch::Sender::new(Role::Node);
+        let described = watch::Sender::new(None);
         let started = Started {
             inbox: inbox.clone(),
             changes: changes.subscribe(),
             left: left.subscribe(),
-            role: role.subscribe(),
+            described: described.subscribe(),
         };
         let driver = Self {
             overlay: make(Time(0)),
@@ -209,7 +213,8 @@ impl Driver {
             feeds: JoinSet::new(),
             changes,
             left,
-            role,
+            described,
+            prober,
         };
         (driver, started)
     }

@@ -16,6 +16,7 @@ use quinn::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Prober;
 use super::socket::ShapedSocket;
 use super::tls::{Identity, SERVER_NAME};
 use crate::config::{Config, Congestion, PORT};
@@ -89,7 +90,8 @@ pub(crate) enum HandshakeError {
     TimedOut,
 }
 
-/// Opens the node's endpoint, for both directions; returns it with its real address.
+/// Opens the node's endpoint, for both directions; returns it with its real address, and
+/// what dials others back in its name.
 ///
 /// # Errors
 /// The address cannot be bound, or the key is refused.
@@ -97,11 +99,11 @@ pub(crate) fn bind(
     config: &Config,
     key: &SecretKey,
     uplink: Arc<Uplink>,
-) -> Result<(Endpoint, SocketAddr), BindError> {
+) -> Result<(Endpoint, SocketAddr, Prober), BindError> {
     let (socket, address) = open_socket(config.quic)?;
     let failed = |source| BindError::Socket { address, source };
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
-    let socket = Arc::new(ShapedSocket::new(socket, uplink));
+    let socket = Arc::new(ShapedSocket::new(socket, uplink.clone()));
     let identity = Identity::new(key)?;
     let transport = Arc::new(transport(config.congestion));
     let mut endpoint = Endpoint::new_with_abstract_socket(
@@ -111,8 +113,9 @@ pub(crate) fn bind(
         Arc::new(TokioRuntime),
     )
     .map_err(failed)?;
-    endpoint.set_default_client_config(client(&identity, &transport)?);
-    Ok((endpoint, address))
+    let client = client(&identity, &transport)?;
+    endpoint.set_default_client_config(client.clone());
+    Ok((endpoint, address, Prober::new(client, uplink)))
 }
 
 /// With stateless resets (RFC 9000 §10.3) that survive a restart: their key comes from the

@@ -22,6 +22,7 @@ fn node(seed: u8, seq: u64, address: &str) -> SignedNode {
         software: None,
         public_http: None,
         removed: None,
+        load: None,
     };
     SignedNode::sign(record, &key)
 }

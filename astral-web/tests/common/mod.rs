@@ -164,6 +164,7 @@ pub fn node(seed: u8, seq: u64, address: &str, removed: Option<bool>) -> SignedN
         software: Some("0.1.0".into()),
         public_http: None,
         removed,
+        load: None,
     };
     SignedNode::sign(record, &key)
 }

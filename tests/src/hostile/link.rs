@@ -142,6 +142,7 @@ impl Endpoint {
             software: None,
             public_http: None,
             removed: None,
+            load: None,
         };
         let record = SignedNode::sign(record, &identity.key);
         Self {

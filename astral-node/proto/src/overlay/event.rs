@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::supernodes::Mode;
 use crate::ids::{NodeId, PublicKey, StreamId, TicketId};
-use crate::record::{Address, Role, SignedNode, SignedStream};
+use crate::record::{Address, NodeLoad, Role, SignedNode, SignedStream};
 use crate::wire::CloseCode;
 use crate::wire::control::{Confirm, Have, Message, Reason};
 use crate::wire::heartbeat::{Heartbeat, Supply};
@@ -222,8 +222,34 @@ pub enum Event {
         /// Whether it becomes one.
         mode: Mode,
     },
+    /// Where this node listens or a router forwards to it, as far as it can tell itself:
+    /// at start, and whenever that changes.
+    Whereabouts {
+        /// Addresses of its interfaces, those it was told to advertise, and the mapped one.
+        addresses: Vec<Address>,
+    },
+    /// What came of `Action::Probe`.
+    Probed {
+        /// The connection that asked.
+        conn: ConnId,
+        /// Number of its question.
+        query: u64,
+        /// Whether the address answered with the right key.
+        reachable: bool,
+    },
     /// The node is to go, in good order.
     Leave,
+}
+
+/// What this node's record is to say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// What it does for others.
+    pub role: Role,
+    /// Where others have reached it, best first: goes before what it says itself.
+    pub reached: Vec<Address>,
+    /// How busy it is, if it is a supernode.
+    pub load: Option<NodeLoad>,
 }
 
 /// Something for the shell to do.
@@ -323,8 +349,20 @@ pub enum Action {
     },
     /// For people and their programs: something that the API shows has changed.
     Changed(Change),
-    /// Sign this node's record anew with this role, and answer with `Identity`.
-    Role(Role),
+    /// Sign this node's record anew, saying this, and answer with `Identity`.
+    Sign(Description),
+    /// Dial this address from a socket that nothing was sent from before, see whether it
+    /// answers with this key, hang up, and answer with `Probed`.
+    Probe {
+        /// The connection that asked.
+        conn: ConnId,
+        /// Number of its question.
+        query: u64,
+        /// Whom to find there.
+        key: PublicKey,
+        /// Where.
+        address: Address,
+    },
     /// Everybody has been told and has moved, or time is up: the node may go.
     Left,
 }

@@ -18,7 +18,8 @@
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
 //! (failover), `feeds` (the parent's side), `gossip`
-//! (records), `supernodes` (registration, and who is one), `view` (what the API shows).
+//! (records), `supernodes` (registration, and who is one), `reach` (whether strangers can
+//! connect), `view` (what the API shows).
 
 mod budget;
 mod event;
@@ -26,6 +27,7 @@ mod feeds;
 mod gossip;
 mod peers;
 mod random;
+mod reach;
 mod records;
 mod remembered;
 mod search;
@@ -38,7 +40,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 pub use budget::{RATE_UNKNOWN_BPS, charge};
-pub use event::{Action, Change, ConnId, DialId, Event, Progress, Target, Time, Why};
+pub use event::{Action, Change, ConnId, Description, DialId, Event, Progress, Target, Time, Why};
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
 pub use supernodes::Mode;
 pub use view::{FeedView, IntakeView, PeerView, StreamView, TicketView};
@@ -49,6 +51,7 @@ use budget::Budget;
 use feeds::Feed;
 use peers::{Ban, Bootstrap, Dial, Peer, Pending};
 use random::Random;
+use reach::Reach;
 use remembered::Remembered;
 use search::Stream;
 use supernodes::Supernodes;
@@ -129,6 +132,7 @@ pub struct Overlay {
     budget: Budget,
     query_count: u64,
     supernodes: Supernodes,
+    reach: Reach,
     leaving: bool,
     actions: VecDeque<Action>,
 }
@@ -142,6 +146,7 @@ impl Overlay {
         Self {
             id: config.id,
             supernodes: Supernodes::new(config.record.value().role),
+            reach: Reach::default(),
             record: config.record,
             random: Random::new(config.seed),
             timers,
@@ -261,6 +266,12 @@ impl Overlay {
             Event::Identity { record } => self.identity(record),
             Event::Heard { nodes, streams } => self.heard(now, nodes, streams),
             Event::Supernodes { mode } => self.take_mode(now, mode),
+            Event::Whereabouts { addresses } => self.whereabouts(addresses),
+            Event::Probed {
+                conn,
+                query,
+                reachable,
+            } => self.probe_done(conn, query, reachable),
             Event::Leave => self.leave(now),
         }
     }

@@ -104,10 +104,11 @@ impl Bootstrap {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) node: NodeId,
-    key: PublicKey,
+    pub(super) key: PublicKey,
     joined: Time,
     beaten: Time,
     finds: (Time, u32),
+    pub(super) probed: Time,
     pub(super) remote: Address,
     pub(super) outbound: bool,
     pub(super) heard: Time,
@@ -272,10 +273,11 @@ impl Overlay {
             Message::PathUpdate(m) => self.path_updated(now, conn, m),
             Message::Leaving(m) => self.peer_leaves(now, conn, &m),
             Message::Register(_) => self.register_asked(conn),
+            Message::Probe(m) => self.probe_asked(now, conn, &m),
             Message::Registered(_) => self.registered(conn),
             Message::Refused(m) => self.register_refused(now, conn, &m),
             // Known on the wire, not answered by this version, as an older node would not.
-            Message::Fetch(_) | Message::Introduce(_) | Message::Probe(_) | Message::Probed(_) => {}
+            Message::Fetch(_) | Message::Introduce(_) | Message::Probed(_) => {}
         }
     }
 
@@ -352,6 +354,7 @@ impl Overlay {
             joined: now,
             beaten: now,
             finds: (now, 0),
+            probed: Time::default(),
             remote: pending.remote,
             outbound: pending.outbound,
             heard: now,

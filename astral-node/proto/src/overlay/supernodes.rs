@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::event::{Action, ConnId, Target, Time};
+use super::event::{Action, ConnId, Description, Target, Time};
 use super::peers::Dial;
 use super::{Overlay, Timer};
 use crate::ids::NodeId;
@@ -217,7 +217,11 @@ impl Overlay {
         // Those who were registered see the new record and go.
         self.supernodes = Supernodes::new(role);
         self.supernodes.mode = mode;
-        self.act(Action::Role(role));
+        self.act(Action::Sign(Description {
+            role,
+            reached: Vec::new(),
+            load: None,
+        }));
     }
 
     fn seek_primary(&mut self, now: Time, mode: Mode) {

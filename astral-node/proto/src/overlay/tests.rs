@@ -73,6 +73,7 @@ impl Net {
                 software: None,
                 public_http: None,
                 removed: None,
+                load: None,
             };
             let config = Config {
                 id: NodeId::of(&key.public()),
@@ -185,12 +186,28 @@ impl Net {
             Action::Unexpect { conn, ticket } => {
                 self.nodes[node].expected.remove(&(conn, ticket));
             }
-            Action::Role(role) => {
+            Action::Sign(Description { role, load, .. }) => {
                 let node_at = &self.nodes[node];
                 let mut record = node_at.overlay.record.value().clone();
-                (record.role, record.seq) = (role, record.seq + 1);
+                (record.role, record.load, record.seq) = (role, load, record.seq + 1);
                 let record = SignedNode::sign(record, &node_at.key);
                 self.event(node, Event::Identity { record });
+            }
+            Action::Probe {
+                conn,
+                query,
+                address: at,
+                ..
+            } => {
+                let reachable = (0..self.nodes.len()).any(|to| address(to) == at);
+                self.event(
+                    node,
+                    Event::Probed {
+                        conn,
+                        query,
+                        reachable,
+                    },
+                );
             }
             Action::Left => self.nodes[node].left = true,
             Action::Changed(change) => self.nodes[node].changes.push(change),

@@ -371,8 +371,12 @@ messages! {
     18 Introduce {
         /// The node.
         0 peer: NodeId,
-        /// Where it is.
+        /// Where it is; empty if it is the sender itself, whose address the receiver of `to`'s
+        /// message takes from the connection.
         1 addresses: Vec<Address>,
+        /// Who is to dial, if that is not the receiver but somebody connected to it, to
+        /// whom it passes this on.
+        2 to: Option<NodeId>,
     }
     /// Asks the receiver to dial back, to see whether the sender can be reached.
     19 Probe {

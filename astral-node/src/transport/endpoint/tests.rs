@@ -10,7 +10,8 @@ use crate::uplink::Class;
 fn node(seed: u8) -> (Endpoint, SocketAddr) {
     let config = Config::default_in("/d");
     let key = SecretKey::from_seed([seed; 32]);
-    bind(&config, &key, Arc::new(Uplink::new(None))).unwrap()
+    let (endpoint, address, _) = bind(&config, &key, Arc::new(Uplink::new(None))).unwrap();
+    (endpoint, address)
 }
 
 async fn accept(endpoint: &Endpoint) -> Result<Connection, HandshakeError> {
@@ -82,7 +83,7 @@ async fn dual_stack_socket_reaches_ipv4() {
         ..Config::default_in("/d")
     };
     let key = SecretKey::from_seed([1; 32]);
-    let Ok((client, _)) = bind(&config, &key, Arc::new(Uplink::new(None))) else {
+    let Ok((client, ..)) = bind(&config, &key, Arc::new(Uplink::new(None))) else {
         return; // This machine has no IPv6.
     };
     let (server, address) = node(2);
@@ -98,7 +99,8 @@ async fn taken_address_is_an_error_that_names_it() {
         ..Config::default_in("/d")
     };
     let key = SecretKey::from_seed([1; 32]);
-    let error = bind(&config, &key, Arc::new(Uplink::new(None))).unwrap_err();
+    let bound = bind(&config, &key, Arc::new(Uplink::new(None)));
+    let error = bound.err().expect("the address is taken");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(error.to_string().contains("--quic"), "{error}");
 }
@@ -223,4 +225,21 @@ async fn writers_who_wait_for_their_turn_hardly_ever_meet_a_shut_gate() {
     println!("shut {shut} of {asked} times");
     assert!(asked > 250, "{asked} turns");
     assert!(shut * 10 < asked, "shut {shut} of {asked} times");
+}
+
+#[tokio::test]
+async fn dial_back_reaches_the_right_key_only_and_comes_from_another_port() {
+    let config = Config::default_in("/d");
+    let (key, other) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([3; 32]));
+    let (_endpoint, own, prober) = bind(&config, &key, Arc::new(Uplink::new(None))).unwrap();
+    let (server, address) = node(2);
+    let asked = SecretKey::from_seed([2; 32]).public();
+    let (reached, back) = tokio::join!(prober.reaches(asked, address), accept(&server));
+    assert!(reached);
+    let back = back.unwrap();
+    assert_eq!(peer_key(&back), Some(key.public()));
+    assert_ne!(back.remote_address().port(), own.port());
+    let (reached, _) = tokio::join!(prober.reaches(other.public(), address), accept(&server));
+    assert!(!reached, "another key answers there");
+    drop(server);
 }
