@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: ffmpeg and Chromium.
-# Does nothing, and asks for nothing, where both are there.
+# Installs what the tests need and this machine lacks: ffmpeg, Chromium, and small tools.
+# Does nothing, and asks for nothing, where all are there.
 set -euo pipefail
 
 missing=()
@@ -10,6 +10,9 @@ if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null 
   # Without a font the page's words are empty boxes on its screenshots.
   missing+=(chromium fonts-dejavu-core)
 fi
+# For README's lines, each on a machine of its own, and for the service's unit.
+command -v ip >/dev/null || missing+=(iproute2)
+command -v systemd-analyze >/dev/null || missing+=(systemd)
 if [ ${#missing[@]} -eq 0 ]; then
   exit 0
 fi

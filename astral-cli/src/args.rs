@@ -191,7 +191,7 @@ pub(crate) struct Seed {
     pub(crate) slug: String,
     /// The node to offer it to (`astral nodes` lists them)
     #[arg(value_name = "UUID", add = known::nodes())]
-    pub(crate) node: NodeId,
+    pub(crate) uuid: NodeId,
 }
 
 /// `revoke`.
@@ -209,7 +209,7 @@ pub(crate) struct Revoke {
 pub(crate) struct Forget {
     /// The node's id (`astral nodes` lists them)
     #[arg(value_name = "UUID", add = known::nodes())]
-    pub(crate) node: NodeId,
+    pub(crate) uuid: NodeId,
 }
 
 /// `demo`.

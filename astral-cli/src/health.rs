@@ -40,7 +40,11 @@ fn peers(nodes: &[Node]) -> Option<String> {
     })
 }
 
+/// The node's own advice; where it gives none, what its addresses tell.
 fn reach(node: &Node) -> Option<String> {
+    if let Some(reachability) = &node.reachability {
+        return reachability.help.clone();
+    }
     let addresses: Vec<SocketAddr> = node
         .addresses
         .iter()
@@ -113,6 +117,21 @@ mod tests {
         let own = node(json!({"addresses": ["8.8.8.8:8000", "192.168.1.2:8000"]}));
         let other = node(json!({"self": false, "connected": true}));
         assert_eq!(advice(&own, &[own.clone(), other]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_node_found_out_itself_counts_more_than_its_addresses() {
+        let other = node(json!({"self": false, "connected": true}));
+        let reach = |help: Value| {
+            let reach = json!({"state": "unreachable", "why": "nobody could", "help": help,
+                "addresses": [], "mapped": null});
+            node(json!({"addresses": ["10.1.2.3:9"], "reachability": reach}))
+        };
+        assert!(advice(&reach(Value::Null), std::slice::from_ref(&other)).is_empty());
+        assert_eq!(
+            advice(&reach(json!("open the port")), &[other]),
+            ["open the port"]
+        );
     }
 
     #[test]

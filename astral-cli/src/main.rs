@@ -13,6 +13,7 @@ mod failure;
 #[cfg(test)]
 mod fake;
 mod format;
+mod glance;
 mod health;
 mod home;
 mod manual;

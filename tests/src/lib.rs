@@ -12,6 +12,7 @@ pub mod api;
 pub mod bench;
 pub mod cdp;
 pub mod chain;
+pub mod cli;
 pub mod ffmpeg;
 pub mod fmp4;
 pub mod hostile;

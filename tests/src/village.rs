@@ -34,8 +34,8 @@ const NAMESPACES: [&str; 6] = [
     "--mount-proc",
 ];
 /// Shows that a way is good: the rights that [`Village::new`] needs.
-const PROBE: &str = "mount -t tmpfs none /run && ip netns add probe && ip link add b type bridge \
-     && ip link add v type veth peer name eth0 netns probe";
+const PROBE: &str = "mount -t tmpfs none /run && ip netns add probe && ip link add br0 type bridge \
+     && ip link add port0 type veth peer name eth0 netns probe";
 
 /// Where the test is.
 pub enum Place {

@@ -82,7 +82,7 @@ pub(super) const WATCH: &str = "\
 Examples:
   astral watch my-show                   in the browser
   astral watch my-show --player mpv      in a player
-  astral watch my-show --output show.mp4 record until Ctrl-C
+  astral watch my-show -o show.mp4       record until Ctrl-C
   astral watch my-show --output - | ffplay -
   astral watch my-show --print-url       nothing is opened: the page's URL, for scripts
   astral watch astral:STREAM-ID@HOST:PORT   by share link
@@ -146,7 +146,7 @@ Examples:
   astral settings                        all of them, and where each comes from
   astral settings upstream_limit         one value, for scripts
   astral settings upstream_limit 20mbit  change it now; kept over restarts
-  astral settings upstream_limit --unset back to the settings file's value or the default
+  astral settings upstream_limit --unset   back to the settings file's value or the default
   astral settings allow_origin https://a.example https://b.example
 
 Only some can be changed while the node runs; the others are flags of `astral-node`,
