@@ -9,6 +9,7 @@
 //! Chromium. Whatever is missing fails the test and says which command brings it.
 
 pub mod api;
+pub mod axe;
 pub mod bench;
 pub mod cdp;
 pub mod chain;
