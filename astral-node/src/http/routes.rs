@@ -33,6 +33,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .route("/live/{slug}/stream.mp4", get(live::mp4::stream))
         .route("/live/{slug}/stream.ts", get(live::ts::stream))
         .route("/live/{slug}/ws", get(live::ws::connect))
+        .route("/live/{slug}/{file}", get(live::hls::file))
         .with_state(Arc::clone(app))
 }
 
