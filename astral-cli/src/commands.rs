@@ -140,6 +140,8 @@ impl Session {
         for (key, value) in [
             ("page", &urls.page),
             ("mp4", &urls.mp4),
+            ("ts", &urls.ts),
+            ("hls", &urls.hls),
             ("share", &urls.share),
         ] {
             let key = term::styled(term::Style::Bold, &format!("{key:<6}"));
@@ -267,6 +269,12 @@ pub(crate) struct Urls {
     pub(crate) page: String,
     /// Endless fragmented MP4.
     pub(crate) mp4: String,
+    /// Endless MPEG-TS.
+    pub(crate) ts: String,
+    /// Playlist of low-latency HLS.
+    pub(crate) hls: String,
+    /// The node's page that sends camera, screen or a file from the browser.
+    pub(crate) publish: String,
     /// Share link.
     pub(crate) share: String,
 }
@@ -278,6 +286,9 @@ impl Urls {
         Self {
             page: format!("{base}/watch/{slug}"),
             mp4: format!("{base}/live/{slug}/stream.mp4"),
+            ts: format!("{base}/live/{slug}/stream.ts"),
+            hls: format!("{base}/live/{slug}/index.m3u8"),
+            publish: format!("{base}/publish?stream={slug}"),
             share: stream.share.clone(),
         }
     }

@@ -2,6 +2,7 @@
 //! encoder does.
 
 mod clip;
+mod container;
 mod meter;
 mod namer;
 mod recipes;
@@ -26,6 +27,8 @@ use crate::commands::{Session, Urls, json};
 use crate::failure::Failure;
 use crate::home::{self, Choice};
 use crate::{signals, term};
+
+use container::{Kind, Pipe};
 
 pub(crate) use clip::Clip;
 pub(crate) use meter::Meter;
@@ -74,6 +77,13 @@ async fn open(file: &Path, repeat: bool) -> Result<Source, Failure> {
     if repeat {
         let words = "--loop needs a file: standard input comes once only";
         return Err(Failure::Usage(words.to_owned()));
+    }
+    let first = tokio::task::spawn_blocking(Pipe::peek).await;
+    let first = first.map_err(Failure::other)??;
+    let kind = Kind::of(&first)?;
+    if kind != Kind::Mp4 {
+        let opened = tokio::task::spawn_blocking(move || Clip::pipe(kind)).await;
+        return Ok(Source::Clip(opened.map_err(Failure::other)??));
     }
     let stdin = stdin::Stdin::open(tokio::io::stdin()).await?;
     Ok(Source::Stdin(Box::new(stdin)))

@@ -51,10 +51,10 @@ pub(super) const PUBLISH: &str = "\
 Examples:
   astral publish \"My Show\"                  recipes for OBS and ffmpeg, and the share link
   astral publish \"My Show\" clip.mp4 --loop  a file, over and over
-  ffmpeg -re -i INPUT -c copy -f mp4 -movflags +cmaf+frag_keyframe -frag_duration 200000 - \\
-    | astral publish \"My Show\" -            whatever ffmpeg can read
+  ffmpeg -re -i INPUT -c copy -f mpegts - | astral publish \"My Show\" -
+                                         whatever ffmpeg can read
 
-A file is MP4, plain or fragmented: H.264, H.265 or AV1, with AAC or Opus. A stream that
+A file is MP4, MPEG-TS or FLV with H.264, H.265 or AV1, and AAC or Opus. A stream that
 this command created ends with it, unless --keep; one that was there before stays.";
 
 /// `unpublish`.
@@ -93,7 +93,7 @@ The node goes on receiving, and may forward, until `astral stop my-show`.";
 pub(super) const URL: &str = "\
 Examples:
   astral url my-show
-  mpv \"$(astral url my-show --json | jq -r .mp4)\"
+  mpv \"$(astral url my-show --json | jq -r .ts)\"
 
 The page and the media URLs are for this machine; the share link is for everybody.";
 

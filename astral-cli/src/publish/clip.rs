@@ -1,4 +1,4 @@
-//! An MP4 file as fragmented MP4, frame by frame, perhaps round and round.
+//! A file (or a pipe) as fragmented MP4, frame by frame, perhaps round and round.
 //!
 //! A thread reads the file, ahead by a bounded number of pieces, so that a slow
 //! disk does not disturb the pace of sending. Stamps go on from round to round
@@ -6,12 +6,11 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use astral_media::catalog::Catalog;
-use astral_media::file::Mp4File;
 use astral_media::fmp4::mux;
 use astral_media::frame::{Frame, pack_audio};
 use astral_media::source::{Sample, SourceEvent};
@@ -19,6 +18,7 @@ use astral_media::track::{Track, TrackKind};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::container::{Container, Kind, Pipe};
 use super::namer::Namer;
 use super::source::Piece;
 use super::timeline::{Rounds, Span, since_zero};
@@ -28,6 +28,8 @@ use crate::failure::Failure;
 const AHEAD: usize = 96;
 /// Samples looked at before the first is sent, to know each track and its start.
 const LOOKED_AT_MAX: usize = 512;
+/// Seconds of one track after which no other is waited for, where none may come.
+const LOOKED_AT_S: i64 = 2;
 
 /// A file under way.
 pub(crate) struct Clip {
@@ -41,27 +43,44 @@ impl Clip {
     /// Opens a file, to be sent once or again and again.
     ///
     /// # Errors
-    /// It cannot be read, or is no MP4 with a codec that is carried.
+    /// It cannot be read, or has no codec that is carried.
     pub(crate) fn file(path: &Path, repeat: bool) -> Result<Self, Failure> {
         let shown = path.display();
-        let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+        let mut file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+        let failed =
+            |error: anyhow::Error| Failure::Other(error.context(format!("cannot send {shown}")));
+        let kind = Kind::of_file(&mut file).map_err(failed)?;
         // A round begins with a handle of the same file, also if another took its name.
-        let open = move || file.try_clone().map(BufReader::new);
-        Self::start(open, repeat)
-            .map_err(|error| Failure::Other(error.context(format!("cannot send {shown}"))))
+        let open = move || {
+            let mut file = file.try_clone()?;
+            file.rewind()?;
+            Ok(BufReader::new(file))
+        };
+        Self::start(kind, open, repeat, true).map_err(failed)
+    }
+
+    /// Standard input of a kind that is read from front to back, at its own pace.
+    ///
+    /// # Errors
+    /// It has no codec that is carried.
+    pub(super) fn pipe(kind: Kind) -> Result<Self, Failure> {
+        let clip = Self::start(kind, || Ok(Pipe::new()), false, false);
+        clip.map_err(|error| Failure::Other(error.context("cannot send standard input")))
     }
 
     /// A clip in memory, again and again.
     pub(crate) fn bundled(bytes: &'static [u8]) -> Result<Self, Failure> {
-        Ok(Self::start(move || Ok(Cursor::new(bytes)), true)?)
+        let open = move || Ok(Cursor::new(bytes));
+        Ok(Self::start(Kind::Mp4, open, true, true)?)
     }
 
-    fn start<R, O>(open: O, repeat: bool) -> anyhow::Result<Self>
+    fn start<R, O>(kind: Kind, open: O, repeat: bool, paced: bool) -> anyhow::Result<Self>
     where
         R: Read + Seek + Send + 'static,
         O: Fn() -> io::Result<R> + Send + 'static,
     {
-        let mut reel = Reel::open(open, repeat)?;
+        let mut reel = Reel::open(kind, open, repeat)?;
+        reel.paced = paced;
         let head = mux::init_segment(&reel.catalog);
         let (out, pieces) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
@@ -107,9 +126,12 @@ impl Clip {
 
 /// The file, read frame by frame.
 struct Reel<R, O> {
+    kind: Kind,
     open: O,
-    file: Mp4File<R>,
+    file: Container<R>,
     repeat: bool,
+    /// Frames are to be sent at their times; else they come at them.
+    paced: bool,
     catalog: Catalog,
     lanes: Vec<Lane>,
     /// Samples that were looked at when the file was opened.
@@ -126,29 +148,32 @@ struct Lane {
     span: Span,
     /// End of the sample before, in this round.
     end: i64,
+    /// Decoding time of the sample before, and the time between two.
+    before: Option<i64>,
+    step: u32,
 }
 
 impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
-    fn open(open: O, repeat: bool) -> anyhow::Result<Self> {
-        let mut reader = open()?;
-        check_kind(&mut reader)?;
-        let mut file = Mp4File::open(reader)?;
+    fn open(kind: Kind, open: O, repeat: bool) -> anyhow::Result<Self> {
+        let mut file = Container::open(kind, open()?)?;
         let (lanes, looked_at) = look_at(&mut file)?;
         if lanes.is_empty() {
-            let codecs: Vec<String> = file.ignored().iter().map(|t| t.codec.to_string()).collect();
-            bail!(
-                "it has no H.264, H.265, AV1, AAC or Opus track (it has: {})",
-                codecs.join(", ")
-            );
+            let has = match file.ignored().join(", ") {
+                codecs if codecs.is_empty() => "nothing else either".to_owned(),
+                codecs => codecs,
+            };
+            bail!("it has no H.264, H.265, AV1, AAC or Opus track (it has: {has})");
         }
         let spans: Vec<Span> = lanes.iter().map(|lane| lane.span).collect();
         let rounds = Rounds::of(&spans).ok_or_else(|| anyhow!("it has no frames"))?;
         let tracks: Vec<Track> = lanes.iter().map(|lane| lane.track.clone()).collect();
         let pictures = tracks.iter().any(|t| t.config.kind() == TrackKind::Video);
         Ok(Self {
+            kind,
             open,
             file,
             repeat,
+            paced: true,
             namer: Namer::new(tracks.len(), pictures),
             catalog: catalog(tracks),
             lanes,
@@ -203,7 +228,10 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
             self.rounds = Rounds::of(&spans).ok_or_else(|| anyhow!("it has no length"))?;
         }
         self.round += 1;
-        self.file = Mp4File::open((self.open)()?)?;
+        self.file = Container::open(self.kind, (self.open)()?)?;
+        for lane in &mut self.lanes {
+            lane.before = None;
+        }
         Ok(())
     }
 
@@ -248,27 +276,48 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
         let bytes = mux::fragment(&lane.track, &frame)?;
         Ok(Some(Piece {
             bytes,
-            at: Some(at),
+            at: self.paced.then_some(at),
             entry: name.entry,
         }))
     }
 }
 
 impl Lane {
-    /// How long a sample lasts: sound by its codec, pictures as the file says.
-    fn duration_of(&self, sample: &Sample) -> u32 {
+    /// Takes the first two samples' distance for the first one's length.
+    fn learn_step(&mut self, dts: i64) {
+        if self.step == 0 {
+            self.step = u32::try_from(dts - self.span.start).unwrap_or(0);
+        }
+        self.end = dts;
+    }
+
+    /// How long a sample lasts: sound by its codec, pictures as the file says, else as
+    /// long as the one before.
+    fn duration_of(&mut self, sample: &Sample) -> u32 {
+        if let Some(before) = self.before.replace(sample.dts) {
+            self.step = u32::try_from(sample.dts - before).unwrap_or(self.step);
+        }
         let by_codec = self.track.audio_frame_ticks(&sample.data);
-        by_codec.or(sample.duration).unwrap_or(0)
+        by_codec.or(sample.duration).unwrap_or(self.step)
     }
 }
 
 /// Reads the beginning of a file: its tracks, and where each begins.
-fn look_at<R: Read + Seek>(file: &mut Mp4File<R>) -> anyhow::Result<(Vec<Lane>, VecDeque<Sample>)> {
-    let expected = file.tracks().len();
+fn look_at<R: Read + Seek>(
+    file: &mut Container<R>,
+) -> anyhow::Result<(Vec<Lane>, VecDeque<Sample>)> {
     let mut tracks = Vec::new();
     let mut samples: VecDeque<Sample> = VecDeque::new();
     let mut lanes: Vec<Lane> = Vec::new();
-    while samples.len() < LOOKED_AT_MAX && (lanes.is_empty() || lanes.len() < expected) {
+    let is_wanting = |file: &Container<R>, lanes: &[Lane]| match lanes {
+        [] => true,
+        [first, ..] => {
+            let long =
+                (first.end - first.span.start) > LOOKED_AT_S * i64::from(first.track.timescale);
+            lanes.len() < file.expected() && !(file.is_pushed() && long)
+        }
+    };
+    while samples.len() < LOOKED_AT_MAX && is_wanting(file, &lanes) {
         match file.next_event()? {
             Some(SourceEvent::Promised { .. }) => {}
             Some(SourceEvent::Track(track)) => tracks.push(track),
@@ -291,7 +340,13 @@ fn look_at<R: Read + Seek>(file: &mut Mp4File<R>) -> anyhow::Result<(Vec<Lane>, 
                             end: sample.dts + i64::from(track.timescale),
                         },
                         end: sample.dts,
+                        before: None,
+                        step: 0,
                     });
+                }
+                let lane = lanes.iter_mut().find(|lane| lane.source_id == sample.track);
+                if let Some(lane) = lane {
+                    lane.learn_step(sample.dts);
                 }
                 samples.push_back(sample);
             }
@@ -317,22 +372,6 @@ fn catalog(tracks: Vec<Track>) -> Catalog {
     }
 }
 
-/// Says what other kinds of file are, before the MP4 reader is puzzled by them.
-fn check_kind(reader: &mut (impl Read + Seek)) -> anyhow::Result<()> {
-    let mut first = [0; 8];
-    let read = reader.read(&mut first)?;
-    reader.seek(SeekFrom::Start(0))?;
-    let what = match &first[..read] {
-        [b'F', b'L', b'V', ..] => "FLV",
-        [0x47, ..] => "MPEG-TS",
-        [0x1a, 0x45, 0xdf, 0xa3, ..] => "Matroska or WebM",
-        _ => return Ok(()),
-    };
-    bail!(
-        "it is {what}, and only MP4 is taken here; convert it with `ffmpeg -i FILE -c copy out.mp4`"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -347,7 +386,7 @@ mod tests {
     type Stamps = Vec<(i64, u32)>;
 
     fn sent(pieces: usize) -> (Vec<Piece>, Vec<Stamps>) {
-        let mut reel = Reel::open(|| Ok(Cursor::new(CLIP)), true).unwrap();
+        let mut reel = Reel::open(Kind::Mp4, || Ok(Cursor::new(CLIP)), true).unwrap();
         let mut demuxer = Demuxer::new();
         let mut events = Vec::new();
         demuxer
@@ -399,12 +438,13 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_named_in_the_refusal() {
-        let refused = |bytes: &'static [u8]| {
-            let reel = Reel::open(move || Ok(Cursor::new(bytes)), false);
+    fn files_without_a_stream_are_refused_with_words() {
+        let refused = |kind, bytes: &'static [u8]| {
+            let reel = Reel::open(kind, move || Ok(Cursor::new(bytes)), false);
             format!("{:#}", reel.err().unwrap())
         };
-        assert!(refused(b"FLV\x01\x05\0\0\0\x09").contains("FLV"));
-        assert!(refused(b"hello, I am a text").len() > 5);
+        assert!(refused(Kind::Flv, b"FLV\x01\x05\0\0\0\x09\0\0\0\0").contains("no H.264"));
+        assert!(refused(Kind::Ts, &[0x47; 188 * 8]).len() > 5);
+        assert!(refused(Kind::Mp4, b"hello, I am a text").len() > 5);
     }
 }

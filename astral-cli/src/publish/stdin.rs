@@ -213,8 +213,6 @@ fn has_child(mut body: &[u8], wanted: &[u8; 4]) -> bool {
 /// A name for what the bytes are, for people.
 fn what_is(bytes: &[u8]) -> &'static str {
     match bytes {
-        [0x47, ..] => "MPEG-TS, which is not taken here yet",
-        [b'F', b'L', b'V', ..] => "FLV, which is not taken here yet",
         [0x1a, 0x45, 0xdf, 0xa3, ..] => "Matroska or WebM",
         [b'R', b'I', b'F', b'F', ..] => "AVI or WAV",
         _ => "something that is not MP4",
@@ -223,7 +221,7 @@ fn what_is(bytes: &[u8]) -> &'static str {
 
 fn unfit(what: &str) -> Failure {
     Failure::other(format!(
-        "standard input must be fragmented MP4, and this is {what}; {CONVERT}"
+        "standard input must be fragmented MP4, MPEG-TS or FLV, and this is {what}; {CONVERT}"
     ))
 }
 
