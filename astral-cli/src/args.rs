@@ -137,7 +137,7 @@ pub(crate) struct Slug {
 pub(crate) struct Publish {
     /// Name of the stream, in any language
     pub(crate) name: String,
-    /// MP4 file to send in real time, or `-` for fragmented MP4 on standard input
+    /// MP4, MPEG-TS or FLV file to send in real time, or `-` for standard input (MP4 fragmented)
     pub(crate) file: Option<PathBuf>,
     /// Begin again at the end of the file, without a seam
     #[arg(long = "loop", requires = "file")]

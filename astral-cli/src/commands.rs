@@ -132,6 +132,7 @@ impl Session {
         for (key, value) in [
             ("page", &urls.page),
             ("mp4", &urls.mp4),
+            ("ts", &urls.ts),
             ("share", &urls.share),
         ] {
             let key = term::styled(term::Style::Bold, &format!("{key:<6}"));
@@ -259,6 +260,8 @@ pub(crate) struct Urls {
     pub(crate) page: String,
     /// Endless fragmented MP4.
     pub(crate) mp4: String,
+    /// Endless MPEG-TS.
+    pub(crate) ts: String,
     /// Share link.
     pub(crate) share: String,
 }
@@ -270,6 +273,7 @@ impl Urls {
         Self {
             page: format!("{base}/watch/{slug}"),
             mp4: format!("{base}/live/{slug}/stream.mp4"),
+            ts: format!("{base}/live/{slug}/stream.ts"),
             share: stream.share.clone(),
         }
     }
