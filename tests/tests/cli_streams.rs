@@ -1,6 +1,5 @@
 //! `astral` with streams that flow: watching, sending a file, the demo.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use astral_tests::cli::{Guarded, command, says};
@@ -68,68 +67,6 @@ async fn publish_sends_a_file_in_real_time() {
         Some(0),
         "Ctrl-C is the way to end it"
     );
-}
-
-/// The clip in another container.
-fn converted(clip: &Path, folder: &Path, container: &str) -> PathBuf {
-    let file = folder.join("clip").with_extension(container);
-    let mut ffmpeg = Command::new(places::ffmpeg());
-    ffmpeg
-        .args(["-v", "error", "-i"])
-        .arg(clip)
-        .args(["-c", "copy"])
-        .arg(&file);
-    assert!(ffmpeg.status().expect("ffmpeg").success());
-    file
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn publish_takes_transport_streams_and_flv_from_files_and_pipes() {
-    let _turn = turn::shared().await;
-    let node = Launch::new("node").start().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let clip = Clip::small(12).path();
-    for container in ["ts", "flv"] {
-        let file = converted(&clip, folder.path(), container);
-        let piped = format!("piped-{container}");
-        let looped = format!("looped-{container}");
-        let mut from_file = command(&node.data_dir(), &["publish", &looped]);
-        from_file.arg(&file).arg("--loop");
-        let mut from_pipe = command(&node.data_dir(), &["publish", &piped, "-"]);
-        let mut ffmpeg = Command::new(places::ffmpeg());
-        let format = if container == "ts" { "mpegts" } else { "flv" };
-        ffmpeg
-            .args(["-v", "error", "-re", "-stream_loop", "-1", "-i"])
-            .arg(&clip);
-        ffmpeg.args(["-c", "copy", "-f", format, "-"]);
-        let mut ffmpeg = ffmpeg
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("ffmpeg");
-        from_pipe.stdin(ffmpeg.stdout.take().expect("a pipe"));
-        let mut senders = [
-            Guarded::start(&mut from_file),
-            Guarded::start(&mut from_pipe),
-        ];
-        // More than one round of the file.
-        for (slug, frames_wanted) in [(&piped, 300), (&looped, 14 * 54)] {
-            until(&format!("frames of {slug}"), s(40), async || {
-                let stream = node.api.try_stream(slug).await?;
-                let frames = stream.local.frames_received;
-                check(frames > frames_wanted, format!("{frames} frames"))
-            })
-            .await;
-            let stream = node.api.stream(slug).await;
-            assert_eq!(stream.tracks.len(), 2, "{:?}", stream.tracks);
-            assert_eq!(stream.epoch, 1, "one encoder, one timeline: {slug}");
-        }
-        for sender in &mut senders {
-            assert_eq!(sender.interrupt().await, Some(0));
-        }
-        let _ = ffmpeg.kill();
-        let _ = ffmpeg.wait();
-    }
 }
 
 /// README's first command, once it is built: astral-web, three nodes in a row that find each

@@ -8,6 +8,7 @@ use astral_tests::api::{Answer, Api};
 use astral_tests::chain::{Chain, flows};
 use astral_tests::ffmpeg::{Clip, Encoder};
 use astral_tests::hls::{Media, renditions};
+use astral_tests::player::Player;
 use astral_tests::wait::{check, s, until};
 use astral_tests::{places, turn};
 use bytes::Bytes;
@@ -219,4 +220,36 @@ async fn playlist_outlives_its_encoder_and_goes_on_with_the_next_ones_picture() 
     }
     let init = viewer.bytes(change[1].map.as_ref().unwrap()).await;
     assert!(init.windows(4).any(|bytes| bytes == b"moov"));
+}
+
+/// Longest delay from the encoder to the screen that hls.js may have, milliseconds.
+fn latency_limit_ms() -> f64 {
+    if places::strict() { 2_500.0 } else { 6_000.0 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hls_js_plays_it_close_to_live_in_a_browser() {
+    let _turn = turn::alone().await;
+    let chain = Chain::start("By hls.js").await;
+    let _encoder = Encoder::rtmp(Clip::hd(60), &chain.ingest);
+    flows(&chain.viewer, &chain.stream).await;
+    Hls::at(&chain.viewer.api, chain.slug()).begin().await;
+    let path = format!("/watch/{}?engine=hls", chain.slug());
+    let mut player = Player::open(&chain.viewer.api.url(&path)).await;
+    player.plays().await;
+    let before = player.stats().await;
+    player
+        .plays_on("ten seconds of HLS", s(40), &before, 10.0)
+        .await;
+    let stats = player.stats().await;
+    println!("{stats:?}");
+    assert!(stats.errors.is_empty(), "{stats:?}");
+    let latency = stats.latency_ms.expect("it knows how far behind it is");
+    println!("hls.js is {latency:.0} ms behind");
+    assert!(latency <= latency_limit_ms(), "{latency} ms");
+    let order = player.seen().await.order();
+    println!("{order}");
+    assert_eq!(order.backwards, 0, "{order}");
+    let complaints = &player.browser.complaints;
+    assert!(complaints.is_empty(), "{complaints:?}");
 }

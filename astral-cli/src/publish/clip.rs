@@ -1,4 +1,4 @@
-//! A file (or a pipe) as fragmented MP4, frame by frame, perhaps round and round.
+//! A film as fragmented MP4, frame by frame, perhaps round and round.
 //!
 //! A thread reads the file, ahead by a bounded number of pieces, so that a slow
 //! disk does not disturb the pace of sending. Stamps go on from round to round
@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -18,7 +18,7 @@ use astral_media::track::{Track, TrackKind};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::container::{Container, Kind, Pipe};
+use super::film::{self, Film, Kind};
 use super::namer::Namer;
 use super::source::Piece;
 use super::timeline::{Rounds, Span, since_zero};
@@ -28,8 +28,6 @@ use crate::failure::Failure;
 const AHEAD: usize = 96;
 /// Samples looked at before the first is sent, to know each track and its start.
 const LOOKED_AT_MAX: usize = 512;
-/// Seconds of one track after which no other is waited for, where none may come.
-const LOOKED_AT_S: i64 = 2;
 
 /// A file under way.
 pub(crate) struct Clip {
@@ -43,49 +41,51 @@ impl Clip {
     /// Opens a file, to be sent once or again and again.
     ///
     /// # Errors
-    /// It cannot be read, or has no codec that is carried.
+    /// It cannot be read, or is no MP4, MPEG-TS or FLV with a codec that is carried.
     pub(crate) fn file(path: &Path, repeat: bool) -> Result<Self, Failure> {
         let shown = path.display();
-        let mut file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
-        let failed =
-            |error: anyhow::Error| Failure::Other(error.context(format!("cannot send {shown}")));
-        let kind = Kind::of_file(&mut file).map_err(failed)?;
+        let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
         // A round begins with a handle of the same file, also if another took its name.
-        let open = move || {
-            let mut file = file.try_clone()?;
-            file.rewind()?;
-            Ok(BufReader::new(file))
-        };
-        Self::start(kind, open, repeat, true).map_err(failed)
-    }
-
-    /// Standard input of a kind that is read from front to back, at its own pace.
-    ///
-    /// # Errors
-    /// It has no codec that is carried.
-    pub(super) fn pipe(kind: Kind) -> Result<Self, Failure> {
-        let clip = Self::start(kind, || Ok(Pipe::new()), false, false);
-        clip.map_err(|error| Failure::Other(error.context("cannot send standard input")))
+        let open = move || film::open(BufReader::new(file.try_clone()?));
+        Self::start(open, repeat, true)
+            .map_err(|error| Failure::Other(error.context(format!("cannot send {shown}"))))
     }
 
     /// A clip in memory, again and again.
     pub(crate) fn bundled(bytes: &'static [u8]) -> Result<Self, Failure> {
-        let open = move || Ok(Cursor::new(bytes));
-        Ok(Self::start(Kind::Mp4, open, true, true)?)
+        Ok(Self::start(
+            move || film::open(Cursor::new(bytes)),
+            true,
+            true,
+        )?)
     }
 
-    fn start<R, O>(kind: Kind, open: O, repeat: bool, paced: bool) -> anyhow::Result<Self>
+    /// MPEG-TS or FLV that paces itself, from its start.
+    pub(crate) fn piped<R: Read + Send + 'static>(kind: Kind, reader: R) -> Result<Self, Failure> {
+        let reader = std::sync::Mutex::new(Some(reader));
+        let open = move || {
+            let reader = reader.lock().ok().and_then(|mut reader| reader.take());
+            let reader = reader.context("a pipe can be read once only")?;
+            film::stream(kind, reader)
+        };
+        Self::start(open, false, false)
+            .map_err(|error| Failure::Other(error.context("cannot send standard input")))
+    }
+
+    /// `paced` pieces say when they are due; others are sent as they come.
+    fn start<O>(open: O, repeat: bool, paced: bool) -> anyhow::Result<Self>
     where
-        R: Read + Seek + Send + 'static,
-        O: Fn() -> io::Result<R> + Send + 'static,
+        O: Fn() -> anyhow::Result<Box<dyn Film>> + Send + 'static,
     {
-        let mut reel = Reel::open(kind, open, repeat)?;
-        reel.paced = paced;
+        let mut reel = Reel::open(open, repeat)?;
         let head = mux::init_segment(&reel.catalog);
         let (out, pieces) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
             // Ends when the file does, or when nobody takes pieces any more.
-            while let Some(piece) = reel.next().transpose() {
+            while let Some(mut piece) = reel.next().transpose() {
+                if let (false, Ok(piece)) = (paced, &mut piece) {
+                    piece.at = None;
+                }
                 let failed = piece.is_err();
                 if out.blocking_send(piece).is_err() || failed {
                     break;
@@ -125,13 +125,10 @@ impl Clip {
 }
 
 /// The file, read frame by frame.
-struct Reel<R, O> {
-    kind: Kind,
+struct Reel<O> {
     open: O,
-    file: Container<R>,
+    film: Box<dyn Film>,
     repeat: bool,
-    /// Frames are to be sent at their times; else they come at them.
-    paced: bool,
     catalog: Catalog,
     lanes: Vec<Lane>,
     /// Samples that were looked at when the file was opened.
@@ -146,34 +143,31 @@ struct Lane {
     source_id: u32,
     track: Track,
     span: Span,
-    /// End of the sample before, in this round.
+    /// The sample before, and its end, in this round.
+    last: Option<i64>,
     end: i64,
-    /// Decoding time of the sample before, and the time between two.
-    before: Option<i64>,
-    step: u32,
+    /// Last distance between two samples, for those that do not say how long they last.
+    distance: u32,
 }
 
-impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
-    fn open(kind: Kind, open: O, repeat: bool) -> anyhow::Result<Self> {
-        let mut file = Container::open(kind, open()?)?;
-        let (lanes, looked_at) = look_at(&mut file)?;
+impl<O: Fn() -> anyhow::Result<Box<dyn Film>>> Reel<O> {
+    fn open(open: O, repeat: bool) -> anyhow::Result<Self> {
+        let mut film = open()?;
+        let (lanes, looked_at) = look_at(film.as_mut())?;
         if lanes.is_empty() {
-            let has = match file.ignored().join(", ") {
-                codecs if codecs.is_empty() => "nothing else either".to_owned(),
-                codecs => codecs,
-            };
-            bail!("it has no H.264, H.265, AV1, AAC or Opus track (it has: {has})");
+            bail!(
+                "it has no H.264, H.265, AV1, AAC or Opus track (it has: {})",
+                film.ignored().join(", ")
+            );
         }
         let spans: Vec<Span> = lanes.iter().map(|lane| lane.span).collect();
         let rounds = Rounds::of(&spans).ok_or_else(|| anyhow!("it has no frames"))?;
         let tracks: Vec<Track> = lanes.iter().map(|lane| lane.track.clone()).collect();
         let pictures = tracks.iter().any(|t| t.config.kind() == TrackKind::Video);
         Ok(Self {
-            kind,
             open,
-            file,
+            film,
             repeat,
-            paced: true,
             namer: Namer::new(tracks.len(), pictures),
             catalog: catalog(tracks),
             lanes,
@@ -204,7 +198,7 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
             return Ok(Some(sample));
         }
         loop {
-            match self.file.next_event()? {
+            match self.film.next_event()? {
                 Some(SourceEvent::Sample(sample)) => return Ok(Some(sample)),
                 Some(SourceEvent::Track(track)) => {
                     let lane = self.lanes.iter().find(|lane| lane.source_id == track.id);
@@ -227,11 +221,11 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
             let spans: Vec<Span> = self.lanes.iter().map(|lane| lane.span).collect();
             self.rounds = Rounds::of(&spans).ok_or_else(|| anyhow!("it has no length"))?;
         }
-        self.round += 1;
-        self.file = Container::open(self.kind, (self.open)()?)?;
         for lane in &mut self.lanes {
-            lane.before = None;
+            lane.last = None;
         }
+        self.round += 1;
+        self.film = (self.open)()?;
         Ok(())
     }
 
@@ -276,49 +270,31 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
         let bytes = mux::fragment(&lane.track, &frame)?;
         Ok(Some(Piece {
             bytes,
-            at: self.paced.then_some(at),
+            at: Some(at),
             entry: name.entry,
         }))
     }
 }
 
 impl Lane {
-    /// Takes the first two samples' distance for the first one's length.
-    fn learn_step(&mut self, dts: i64) {
-        if self.step == 0 {
-            self.step = u32::try_from(dts - self.span.start).unwrap_or(0);
-        }
-        self.end = dts;
-    }
-
     /// How long a sample lasts: sound by its codec, pictures as the file says, else as
     /// long as the one before.
     fn duration_of(&mut self, sample: &Sample) -> u32 {
-        if let Some(before) = self.before.replace(sample.dts) {
-            self.step = u32::try_from(sample.dts - before).unwrap_or(self.step);
-        }
+        let before = self.last.replace(sample.dts);
+        let distance = before.and_then(|before| u32::try_from(sample.dts - before).ok());
+        self.distance = distance.unwrap_or(self.distance);
         let by_codec = self.track.audio_frame_ticks(&sample.data);
-        by_codec.or(sample.duration).unwrap_or(self.step)
+        by_codec.or(sample.duration).unwrap_or(self.distance)
     }
 }
 
 /// Reads the beginning of a file: its tracks, and where each begins.
-fn look_at<R: Read + Seek>(
-    file: &mut Container<R>,
-) -> anyhow::Result<(Vec<Lane>, VecDeque<Sample>)> {
+fn look_at(film: &mut dyn Film) -> anyhow::Result<(Vec<Lane>, VecDeque<Sample>)> {
     let mut tracks = Vec::new();
     let mut samples: VecDeque<Sample> = VecDeque::new();
     let mut lanes: Vec<Lane> = Vec::new();
-    let is_wanting = |file: &Container<R>, lanes: &[Lane]| match lanes {
-        [] => true,
-        [first, ..] => {
-            let long =
-                (first.end - first.span.start) > LOOKED_AT_S * i64::from(first.track.timescale);
-            lanes.len() < file.expected() && !(file.is_pushed() && long)
-        }
-    };
-    while samples.len() < LOOKED_AT_MAX && is_wanting(file, &lanes) {
-        match file.next_event()? {
+    while samples.len() < LOOKED_AT_MAX && (lanes.is_empty() || lanes.len() < film.expected()) {
+        match film.next_event()? {
             Some(SourceEvent::Promised { .. }) => {}
             Some(SourceEvent::Track(track)) => tracks.push(track),
             Some(SourceEvent::Sample(sample)) => {
@@ -339,14 +315,10 @@ fn look_at<R: Read + Seek>(
                             start: sample.dts,
                             end: sample.dts + i64::from(track.timescale),
                         },
+                        last: None,
                         end: sample.dts,
-                        before: None,
-                        step: 0,
+                        distance: track.timescale / 30,
                     });
-                }
-                let lane = lanes.iter_mut().find(|lane| lane.source_id == sample.track);
-                if let Some(lane) = lane {
-                    lane.learn_step(sample.dts);
                 }
                 samples.push_back(sample);
             }
@@ -386,7 +358,7 @@ mod tests {
     type Stamps = Vec<(i64, u32)>;
 
     fn sent(pieces: usize) -> (Vec<Piece>, Vec<Stamps>) {
-        let mut reel = Reel::open(Kind::Mp4, || Ok(Cursor::new(CLIP)), true).unwrap();
+        let mut reel = Reel::open(|| film::open(Cursor::new(CLIP)), true).unwrap();
         let mut demuxer = Demuxer::new();
         let mut events = Vec::new();
         demuxer
@@ -438,13 +410,13 @@ mod tests {
     }
 
     #[test]
-    fn files_without_a_stream_are_refused_with_words() {
-        let refused = |kind, bytes: &'static [u8]| {
-            let reel = Reel::open(kind, move || Ok(Cursor::new(bytes)), false);
+    fn other_files_are_named_in_the_refusal() {
+        let refused = |bytes: &'static [u8]| {
+            let reel = Reel::open(move || film::open(Cursor::new(bytes)), false);
             format!("{:#}", reel.err().unwrap())
         };
-        assert!(refused(Kind::Flv, b"FLV\x01\x05\0\0\0\x09\0\0\0\0").contains("no H.264"));
-        assert!(refused(Kind::Ts, &[0x47; 188 * 8]).len() > 5);
-        assert!(refused(Kind::Mp4, b"hello, I am a text").len() > 5);
+        assert!(refused(&[0x1a, 0x45, 0xdf, 0xa3]).contains("Matroska"));
+        assert!(refused(b"FLV\x01\x05\0\0\0\x09").contains("no H.264"));
+        assert!(refused(b"hello, I am a text").len() > 5);
     }
 }

@@ -105,7 +105,7 @@ impl Bootstrap {
 pub(super) struct Peer {
     pub(super) node: NodeId,
     pub(super) key: PublicKey,
-    joined: Time,
+    pub(super) joined: Time,
     beaten: Time,
     finds: (Time, u32),
     pub(super) probed: Time,
@@ -484,7 +484,13 @@ impl Overlay {
 
     // Heartbeats
 
-    fn shares_ticket(&self, conn: ConnId) -> bool {
+    /// Whether a connection to this node is to be kept in any case.
+    pub(super) fn is_bootstrap(&self, node: NodeId) -> bool {
+        let mut bootstraps = self.bootstraps.iter();
+        bootstraps.any(|bootstrap| bootstrap.node == Some(node))
+    }
+
+    pub(super) fn shares_ticket(&self, conn: ConnId) -> bool {
         self.feeds.values().any(|feed| feed.conn == conn)
             || self.streams.values().any(|stream| stream.counts_on(conn))
     }
@@ -507,6 +513,9 @@ impl Overlay {
     }
 
     pub(super) fn beat(&mut self, now: Time, conn: ConnId) {
+        if self.is_superfluous(now, conn) {
+            return self.close(conn, CloseCode::Done, "nothing needs it any more");
+        }
         let every = if self.shares_ticket(conn) {
             BEAT_EVERY
         } else {
