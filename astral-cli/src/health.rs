@@ -58,7 +58,9 @@ fn reach(node: &Node) -> Option<String> {
     let port = addresses[0].port();
     if all(|ip| ip.is_loopback()) {
         return Some(
-            "only this machine can reach it: others could with --quic 0.0.0.0:PORT".to_owned(),
+            "it knows of no address at which other machines reach it: if it listens on loopback \
+             only, --quic 0.0.0.0:PORT changes that"
+                .to_owned(),
         );
     }
     all(is_of_this_network).then(|| {

@@ -59,7 +59,7 @@ async fn every_command_ends_and_says_as_the_table_has_it() {
     let (own, page) = (node.api.url("/"), node.api.url("/watch/my-show"));
     let stranger = "8c2f9a54-13d0-8e2b-9f00-3a5b6c7d8e9f";
     let (seed, forget) = (
-        format!("seed my-show {stranger}"),
+        format!("seed my-shwo {stranger}"),
         format!("forget {other_id}"),
     );
     let forget_stranger = format!("forget {stranger}");
@@ -113,7 +113,7 @@ async fn every_command_ends_and_says_as_the_table_has_it() {
                 4,
                 &["did you mean upstream_limit?"],
             ),
-            (&seed, 4, &["no node"]),
+            (&seed, 4, &["did you mean my-show?"]),
             ("stop my-shwo", 4, &["did you mean my-show?"]),
             ("revoke 00000000000000ff", 4, &["no ticket"]),
             ("revoke my-show", 2, &[]),
@@ -306,7 +306,7 @@ async fn units_please_systemd_and_are_written_and_removed() {
 async fn events_are_lines_until_ctrl_c() {
     let _turn = turn::shared().await;
     let node = Launch::new("node").start().await;
-    let mut terminal = Terminal::new(100, 30);
+    let terminal = Terminal::new(100, 30);
     let mut command = command(&node.data_dir(), &["--json", "events"]);
     terminal.attach(&mut command);
     let mut events = Guarded::start(&mut command);
