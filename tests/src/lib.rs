@@ -9,12 +9,16 @@
 //! Chromium. Whatever is missing fails the test and says which command brings it.
 
 pub mod api;
+pub mod ask;
 pub mod axe;
 pub mod bench;
 pub mod cdp;
 pub mod chain;
+pub mod cli;
+pub mod events;
 pub mod ffmpeg;
 pub mod fmp4;
+pub mod hls;
 pub mod hostile;
 pub mod places;
 pub mod player;
@@ -22,7 +26,11 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod recording;
+pub mod rough;
+pub mod schemathesis;
 pub mod synthetic;
+pub mod terminal;
 pub mod turn;
+pub mod village;
 pub mod wait;
 pub mod web;

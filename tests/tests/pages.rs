@@ -60,7 +60,8 @@ impl Stage {
 
     /// Name, URL, and what is true once the page shows what there is to show.
     fn pages(&self) -> Vec<(&'static str, String, &'static str)> {
-        let plays = "window.astralStats?.().state === 'playing'";
+        let plays = "document.getElementById('pill').textContent === 'Live' &&
+            document.getElementById('overlay').hidden";
         let evil = "document.body.textContent.includes('<script>alert(1)</script>')";
         vec![
             ("dashboard", self.viewer.api.url("/"), evil),
@@ -315,4 +316,30 @@ async fn a_webcam_arrives_at_another_node_with_picture_and_sound() {
     })
     .await;
     assert!(page.complaints.is_empty(), "{:?}", page.complaints);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_a_site_opened_tells_it_that_the_node_runs() {
+    let _turn = turn::alone().await;
+    let node = Launch::new("node").start().await;
+    let (stream, _) = node.api.publish("Opened").await;
+    // Another origin than the node's: another node stands for the site.
+    let site = Launch::new("site").start().await;
+    let mut browser = Browser::start().await;
+    browser.go(&site.api.url("/health")).await;
+    let origin = site.api.url("");
+    let url = node.api.url(&format!("/watch/{}?from={origin}", stream.id));
+    let opens = format!(
+        "new Promise((told) => {{
+           addEventListener('message', ({{origin, data}}) => told([origin, data]));
+           window.open({url:?});
+         }})"
+    );
+    let how = serde_json::json!({"expression": opens, "awaitPromise": true,
+                                 "returnByValue": true, "userGesture": true});
+    let told = browser.command("Runtime.evaluate", how).await;
+    let running = serde_json::json!([node.api.url(""), {
+        "astral": "running", "stream": stream.id.to_string(),
+    }]);
+    assert_eq!(told["result"]["value"], running, "{told}");
 }

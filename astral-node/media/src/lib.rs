@@ -19,6 +19,7 @@ pub mod fmp4;
 pub mod frame;
 pub mod h264;
 pub mod h265;
+pub mod hls;
 pub mod nal;
 pub mod opus;
 pub mod packets;

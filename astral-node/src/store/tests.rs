@@ -229,8 +229,9 @@ async fn cursor_waits_half_a_second_for_a_missing_frame() {
     assert_eq!(header_index(&mut cursor).await, Some(2));
     soon(cursor.next()).await;
     store.end_group(source.end(1, VIDEO, 3, 4)).unwrap();
-    assert_eq!(soon(cursor.next()).await, None);
     advance(HOLE_PATIENCE).await;
+    assert_eq!(soon(cursor.next()).await, None);
+    advance(REST_PATIENCE).await;
     assert!(matches!(soon(cursor.next()).await, Some(Piece::End { .. })));
     advance(LOST_AFTER).await;
     assert_eq!(store.stats().lost, 2, "frames 1 and 3");
@@ -249,8 +250,9 @@ async fn cursor_gives_up_on_a_frame_that_stops_half_way() {
     soon(cursor.next()).await;
     soon(cursor.next()).await;
     source.push(&store, &small(VIDEO, 4, 0, 0)).unwrap();
-    assert_eq!(soon(cursor.next()).await, None);
     advance(HOLE_PATIENCE).await;
+    assert_eq!(soon(cursor.next()).await, None);
+    advance(REST_PATIENCE).await;
     assert_eq!(soon(cursor.next()).await, Some(Piece::Gone));
     assert_eq!(cursor.position(), (0, 1));
     assert!(!cursor.group().is_gone());
@@ -780,5 +782,151 @@ async fn two_hundred_cursors_share_one_group() {
     store.end_group(source.end(1, VIDEO, 3, 250)).unwrap();
     for reader in readers {
         assert_eq!(reader.await.unwrap().len(), 250);
+    }
+}
+
+fn lacks(store: &StreamStore) -> Vec<(u8, u64, u32, u32)> {
+    let holes = store.holes().into_iter();
+    holes
+        .map(|h| (h.track, h.group, h.first, h.count))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn holes_are_told_once_they_have_lasted_and_until_they_are_filled() {
+    let source = Source::new();
+    let store = source.started();
+    for group in [3, 4] {
+        source.push(&store, &small(AUDIO, group, 0, 9)).unwrap();
+        store.end_group(source.end(1, AUDIO, group, 1)).unwrap();
+    }
+    for index in [0, 3, 4] {
+        source.push(&store, &small(VIDEO, 3, index, index)).unwrap();
+    }
+    assert_eq!(lacks(&store), [], "frames 1 and 2 may be just behind");
+    advance(HOLE_AFTER).await;
+    assert_eq!(lacks(&store), [(VIDEO, 3, 1, 2)]);
+    source.push(&store, &small(VIDEO, 3, 1, 1)).unwrap();
+    assert_eq!(lacks(&store), [(VIDEO, 3, 2, 1)]);
+    source.push(&store, &small(VIDEO, 3, 2, 2)).unwrap();
+    assert_eq!(lacks(&store), [], "more of group 3 may come");
+    source.push(&store, &small(VIDEO, 4, 0, 0)).unwrap();
+    advance(HOLE_AFTER).await;
+    assert_eq!(lacks(&store).len(), 1, "the rest of group 3, which is over");
+    assert_eq!(lacks(&store)[0].2, 5);
+    store.end_group(source.end(1, VIDEO, 3, 7)).unwrap();
+    assert_eq!(lacks(&store), [(VIDEO, 3, 5, 2)]);
+    source.push(&store, &small(VIDEO, 3, 5, 5)).unwrap();
+    source.push(&store, &small(VIDEO, 3, 6, 6)).unwrap();
+    assert_eq!(lacks(&store), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_of_which_nothing_came_are_holes_and_what_was_before_the_first_is_not() {
+    let source = Source::new();
+    let store = source.started();
+    for track in [VIDEO, AUDIO] {
+        for group in [5, 7] {
+            let order = u32::from(track) - 1;
+            source.push(&store, &small(track, group, 0, order)).unwrap();
+            store.end_group(source.end(1, track, group, 1)).unwrap();
+        }
+    }
+    advance(HOLE_AFTER).await;
+    let all = astral_proto::limits::GROUP_FRAMES_MAX;
+    assert_eq!(lacks(&store), [(VIDEO, 6, 0, all), (AUDIO, 6, 0, all)]);
+    source.push(&store, &small(AUDIO, 6, 0, 1)).unwrap();
+    store.end_group(source.end(1, AUDIO, 6, 1)).unwrap();
+    assert_eq!(lacks(&store), [(VIDEO, 6, 0, all)]);
+}
+
+mod segments {
+    use astral_media::hls::State;
+
+    use super::*;
+
+    const PER_GROUP: u32 = 10;
+
+    fn picture(group: u64, index: u32) -> Frame {
+        Frame {
+            dts: group as i64 * 1_000 + i64::from(index) * 100,
+            duration: 100,
+            ..small(VIDEO, group, index, index)
+        }
+    }
+
+    fn push_group(source: &Source, store: &StreamStore, group: u64, holes: &[u32]) {
+        for index in (0..PER_GROUP).filter(|index| !holes.contains(index)) {
+            source.push(store, &picture(group, index)).unwrap();
+        }
+        let end = source.end(1, VIDEO, group, PER_GROUP);
+        store.end_group(end).unwrap();
+    }
+
+    fn shape(store: &StreamStore) -> Vec<(u64, State, usize)> {
+        let listed = store.segments(VIDEO);
+        listed
+            .iter()
+            .map(|segment| (segment.sequence, segment.state, segment.parts.len()))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn group_is_a_segment_and_its_frames_are_parts_of_it() {
+        let source = Source::new();
+        let store = source.started();
+        for group in 0..2 {
+            push_group(&source, &store, group, &[]);
+        }
+        for index in 0..5 {
+            source.push(&store, &picture(2, index)).unwrap();
+        }
+        let whole = |number| (number, State::Whole, 5);
+        assert_eq!(shape(&store), [whole(0), whole(1), (2, State::Open, 2)]);
+        let listed = store.segments(VIDEO);
+        assert_eq!((listed[0].micros, listed[1].wall_ms), (1_000_000, 1_000));
+        let Fetched::Frames(_, frames) = store.fetch(VIDEO, 1, Some(4)) else {
+            panic!("the last part of a whole segment");
+        };
+        let names: Vec<_> = frames.iter().map(|f| (f.group, f.index)).collect();
+        assert_eq!(names, [(1, 8), (1, 9)]);
+        assert!(matches!(store.fetch(VIDEO, 2, Some(2)), Fetched::NotYet));
+        assert!(matches!(store.fetch(VIDEO, 3, Some(0)), Fetched::NotYet));
+        for (sequence, part) in [(1, Some(5)), (2, Some(3)), (3, Some(1)), (4, None)] {
+            let fetched = store.fetch(VIDEO, sequence, part);
+            let fine = matches!(fetched, Fetched::Never);
+            assert!(fine || sequence == 3, "{sequence} {part:?}: {fetched:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hole_is_waited_for_then_a_gap_of_its_true_length_and_whole_once_it_is_filled() {
+        let source = Source::new();
+        let store = source.started();
+        push_group(&source, &store, 0, &[]);
+        push_group(&source, &store, 1, &[4]);
+        push_group(&source, &store, 2, &[]);
+        let first = (0, State::Whole, 5);
+        assert_eq!(shape(&store), [first, (1, State::Open, 2)]);
+        advance(HOLE_PATIENCE).await;
+        let last = (2, State::Whole, 5);
+        assert_eq!(shape(&store), [first, (1, State::Gap, 2), last]);
+        assert_eq!(store.segments(VIDEO)[1].micros, 1_000_000);
+        assert!(matches!(store.fetch(VIDEO, 1, None), Fetched::Never));
+        source.push(&store, &picture(1, 4)).unwrap();
+        assert_eq!(shape(&store), [first, (1, State::Whole, 5), last]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_begins_with_a_keyframe_and_counts_groups_that_never_came() {
+        let source = Source::new();
+        let store = source.started();
+        push_group(&source, &store, 4, &[0, 1, 2]);
+        push_group(&source, &store, 5, &[]);
+        push_group(&source, &store, 8, &[]);
+        advance(HOLE_PATIENCE).await;
+        let gap = |number| (number, State::Gap, 0);
+        let whole = |number| (number, State::Whole, 5);
+        assert_eq!(shape(&store), [whole(5), gap(6), gap(7), whole(8)]);
     }
 }

@@ -79,6 +79,22 @@ fn opus_without_a_header_gets_one() {
 }
 
 #[test]
+fn opus_of_an_encoder_that_was_fed_with_44_1_khz_says_48() {
+    let (mut source, mut out) = (PacketSource::new(), Vec::new());
+    // As Chromium makes it of a file with 44.1 kHz.
+    let head = b"OpusHead\x01\x01\x38\x01\x44\xac\x00\x00\x00\x00\x00";
+    source.configure(2, "opus", head, 1, &mut out).unwrap();
+    let [SourceEvent::Track(track)] = &out[..] else {
+        panic!("a track expected, not {out:?}")
+    };
+    let CodecConfig::Opus { head, .. } = &track.config else {
+        panic!("Opus expected, not {:?}", track.config)
+    };
+    let parsed = crate::opus::OpusHead::parse(head).unwrap();
+    assert_eq!((parsed.input_rate, parsed.pre_skip), (48_000, 312));
+}
+
+#[test]
 fn tracks_that_cannot_be_carried_are_refused_with_the_reason() {
     let (mut source, mut out) = (PacketSource::new(), Vec::new());
     let mut refused = |codec: &str, config: &[u8], channels| {

@@ -11,6 +11,7 @@ export class Plot {
     this.floor = floor;
     this.samples = [];
     canvas.setAttribute('role', 'img');
+    this.label();
   }
 
   /** Adds one value per line (null where there is none) and draws. */

@@ -25,10 +25,10 @@ export class Model {
     return [...this.now.node.values()].find((node) => node.self) ?? null;
   }
 
-  /** A new connection: what it does not name any more is gone. */
+  /** A new connection: what it does not name any more is gone. The node itself is always named. */
   begin() {
+    clearTimeout(this.timer);
     this.loading = empty();
-    this.settleSoon();
   }
 
   settleSoon() {

@@ -1,9 +1,11 @@
 // This node in the network: itself, its upload, its tickets, and the nodes it knows.
 
 import { $, confirmed, el, keyed, put } from '../common/dom.js';
-import { bytes, count, rate, short, since } from '../common/format.js';
+import { bytes, count, many, rate, short, since } from '../common/format.js';
 import { Plot } from '../common/plot.js';
+import { picture } from './picture.js';
 
+const REACH = { reachable: 'can be reached', unreachable: 'cannot be reached', unknown: 'not known yet', local: 'this machine and network only' };
 const ROLES = { node: 'Node', supernode: 'Supernode' };
 
 export class Network {
@@ -28,12 +30,26 @@ export class Network {
     const supernode = me.primary_supernode && model.now.node.get(me.primary_supernode);
     put('me-supernode', me.role === 'supernode' ? 'it is one' : me.primary_supernode ? (supernode?.name ?? short(me.primary_supernode)) : 'none yet', me.primary_supernode ?? '');
     put('me-children', count(me.children));
+    this.outside(me);
     put('me-version', me.version);
     put('me-limit', me.upload_limit_bps === null ? 'unlimited' : rate(me.upload_limit_bps));
     put('me-used', rate(me.upload_used_bps ?? NaN));
     const warnings = me.warnings ?? [];
     $('warnings').hidden = warnings.length === 0;
     keyed($('warnings'), warnings, (text) => text, () => el('li'), (item, text) => put(item, text));
+  }
+
+  /** Whether others can reach it, why it is what it is, and what would help. */
+  outside({ reachability, registered, role, role_reason: reason }) {
+    const row = (id, text) => {
+      $(id).parentElement.hidden = !text;
+      put(id, text || '–');
+    };
+    row('me-registered', role === 'supernode' && Number.isFinite(registered) ? count(registered) : '');
+    row('me-reachable', REACH[reachability?.state] ?? '');
+    const words = [reason, reachability?.why, reachability?.help].filter(Boolean);
+    put('me-why', [...new Set(words)].join(' '));
+    $('me-why').hidden = words.length === 0;
   }
 
   /** Once a second, whether or not something has changed. */
@@ -44,7 +60,8 @@ export class Network {
   tickets(model) {
     const all = [...model.now.ticket.values()].filter((ticket) => ticket.state !== 'ended');
     all.sort((a, b) => a.stream.slug.localeCompare(b.stream.slug) || a.created_at.localeCompare(b.created_at));
-    $('tickets-card').classList.toggle('bare', all.length === 0);
+    const name = (id) => model.now.node.get(id)?.name ?? short(id);
+    picture($('picture'), all, model.me?.uuid, name);
     $('no-tickets').hidden = all.length > 0;
     $('tickets-table').hidden = all.length === 0;
     keyed($('tickets'), all, (ticket) => ticket.id, (ticket) => this.ticketRow(ticket), (row, ticket) => this.updateTicket(row, ticket, model));
@@ -70,7 +87,7 @@ export class Network {
     put(parts.way, `${name(ticket.source)} → ${name(ticket.destination)}`, `${ticket.source} → ${ticket.destination}`);
     parts.pill.dataset.state = ticket.state;
     put(parts.pill, ticket.state);
-    put(parts.path, `${ticket.hops} ${ticket.hops === 1 ? 'hop' : 'hops'}`, ticket.path.map(short).join(' → '));
+    put(parts.path, many(ticket.hops, 'hop'), ticket.path.map(short).join(' → '));
     put(parts.sent, `${rate(ticket.bitrate_bps)}, ${bytes(ticket.bytes)}`);
   }
 

@@ -44,7 +44,7 @@ export class HlsPlayer {
     this.setState('connecting');
     this.listen();
     this.look();
-    setInterval(() => this.look(), LOOK_MS);
+    this.looking = setInterval(() => this.look(), LOOK_MS);
     if (this.native) this.load();
     else await this.attach();
   }
@@ -111,6 +111,7 @@ export class HlsPlayer {
     const answer = await fetch(`/api/v1/streams/${encodeURIComponent(this.slug)}`).catch(() => null);
     if (answer?.ok) this.stream = await answer.json();
     else if (answer?.status === 404) this.stream = null;
+    else if (answer?.status === 401 || answer?.status === 403) clearInterval(this.looking);
   }
 
   listen() {
@@ -189,6 +190,12 @@ export class HlsPlayer {
     return this.started && latency > 0 ? Math.round(latency * 1000) : null;
   }
 
+  /** Behind the publisher's wall clock, which is this machine's only in tests. */
+  wallLatencyMs() {
+    const playing = this.hls?.playingDate;
+    return this.started && playing ? Date.now() - playing.getTime() : null;
+  }
+
   stats() {
     const { video, stream } = this;
     const quality = video.getVideoPlaybackQuality?.();
@@ -205,6 +212,7 @@ export class HlsPlayer {
       totalFrames: quality?.totalVideoFrames ?? 0,
       frameGapMaxMs: 0,
       latencyMs: this.latencyMs(),
+      wallLatencyMs: this.wallLatencyMs(),
       targetMs: Math.round((this.hls?.targetLatency ?? this.target) * 1000),
       bufferS: this.ahead(),
       currentTime: video.currentTime,
