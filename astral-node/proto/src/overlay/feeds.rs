@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::audience::Audience;
 use super::budget::charge;
 use super::event::{Action, Change, ConnId, Time};
 use super::search::Stream;
@@ -27,6 +28,10 @@ pub(super) struct Feed {
     pub(super) free: u32,
     /// Set while this node is only ready to feed it.
     pub(super) standby: Option<Ready>,
+    /// Since when frames that it pulls are counted, and how many since.
+    pub(super) pulled: (Time, u32),
+    /// How those are served who have the stream by way of it, as it says.
+    pub(super) audience: Audience,
 }
 
 /// A child that is fed by somebody else for now.
@@ -109,7 +114,7 @@ impl Overlay {
         if self.budget.never_forwards() {
             return Err(Reason::NotForwarding);
         }
-        if self.feeds.values().filter(|feed| feed.conn == conn).count() >= TICKETS_PER_PEER {
+        if self.feeds_on.get(&conn).map_or(0, BTreeSet::len) >= TICKETS_PER_PEER {
             return Err(Reason::Limit);
         }
         let has_it = self
@@ -151,7 +156,7 @@ impl Overlay {
         let referrals = if reason == Reason::NoStream {
             self.referrals_to_source(now, conn, id)
         } else {
-            self.referrals_to_children(conn, id)
+            self.referrals_to_neighbours(conn, id)
         };
         self.send(
             conn,
@@ -173,6 +178,17 @@ impl Overlay {
             .and_then(|node| self.referral(node, to))
             .into_iter()
             .collect()
+    }
+
+    /// Children of the stream; and, as far as there is room, who feeds this node and who
+    /// would: one that never forwards may be the only node that the asker knows.
+    fn referrals_to_neighbours(&self, conn: ConnId, id: StreamId) -> Vec<Referral> {
+        let mut referrals = self.referrals_to_children(conn, id);
+        let asker = self.peers.get(&conn).map(|peer| peer.node);
+        let others = self.others_above(id, conn).into_iter();
+        referrals.extend(others.filter(|referral| Some(referral.node) != asker));
+        referrals.truncate(REFERRALS_MAX);
+        referrals
     }
 
     /// Children of the stream, those with the most upload to spare first.
@@ -338,9 +354,12 @@ impl Overlay {
             viewers: u32::from(standby.is_none()),
             free: 0,
             standby,
+            pulled: (now, 0),
+            audience: Audience::default(),
         };
         // First the new one, then the old: a stream that nobody is fed is let go.
         self.feeds.insert(ticket, feed);
+        self.feeds_on.entry(conn).or_default().insert(ticket);
         for old in before {
             self.end_feed(old, Reason::OtherChosen);
         }
@@ -432,6 +451,12 @@ impl Overlay {
         let Some(feed) = self.feeds.remove(&ticket) else {
             return;
         };
+        if let Some(on) = self.feeds_on.get_mut(&feed.conn) {
+            on.remove(&ticket);
+            if on.is_empty() {
+                self.feeds_on.remove(&feed.conn);
+            }
+        }
         self.count_promised();
         self.act(Action::ClearRoute {
             conn: feed.conn,

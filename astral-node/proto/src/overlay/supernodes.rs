@@ -93,7 +93,7 @@ impl Overlay {
         self.supernodes.registered.len()
     }
 
-    fn is_supernode(&self, conn: ConnId) -> bool {
+    pub(super) fn is_supernode(&self, conn: ConnId) -> bool {
         self.peers.get(&conn).is_some_and(|peer| {
             let known = self.records.node(peer.node);
             !peer.leaving && known.is_some_and(|known| serves(&known.record))
