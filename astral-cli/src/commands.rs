@@ -96,7 +96,7 @@ impl Session {
             return json(&raw);
         }
         let (own, _): (Node, _) = self.api.get(&["node"]).await?;
-        tables::streams(&streams, own.uuid).print()
+        tables::streams(&streams, &raw.items, own.uuid).print()
     }
 
     async fn tickets(&self) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 //! about the network: that is the node's.
 
 mod args;
+mod audience;
 mod client;
 mod commands;
 mod demo;

@@ -6,7 +6,9 @@ use astral_proto::api::settings::{SettingValue, Settings, Source};
 use astral_proto::api::{Node, Role, Stream, StreamState, Ticket, TicketState};
 use astral_proto::ids::NodeId;
 use comfy_table::{CellAlignment, Table, presets};
+use serde_json::Value;
 
+use crate::audience::Audience;
 use crate::failure::Failure;
 use crate::format::{duration, rate, since, size};
 use crate::term::{self, Style};
@@ -39,22 +41,30 @@ pub(crate) fn nodes(nodes: &[Node]) -> Rows {
     Rows::of(&table, "no nodes are known")
 }
 
-/// Known streams.
-pub(crate) fn streams(streams: &[Stream], own: NodeId) -> Rows {
-    let mut table = table(&["slug", "name", "state", "rate", "viewers", "for", "here"]);
-    for stream in streams {
-        row(
-            &mut table,
-            [
-                stream.slug.clone(),
-                shortened(&stream.name),
-                state(stream.state).to_owned(),
-                rate(stream.bitrate_bps),
-                stream.viewers.to_string(),
-                since(&stream.started_at, now()).map_or_else(|| NONE.to_owned(), duration),
-                here(stream, own),
-            ],
-        );
+/// Known streams, as they are typed and as the API gave them.
+pub(crate) fn streams(streams: &[Stream], raw: &[Value], own: NodeId) -> Rows {
+    let audiences: Vec<Option<Audience>> = raw.iter().map(Audience::of).collect();
+    let mut header = vec!["slug", "name", "state", "rate", "viewers", "for", "here"];
+    let counted = audiences.iter().any(Option::is_some);
+    if counted {
+        header.push("audience");
+    }
+    let mut table = table(&header);
+    for (index, stream) in streams.iter().enumerate() {
+        let mut cells = vec![
+            stream.slug.clone(),
+            shortened(&stream.name),
+            state(stream.state).to_owned(),
+            rate(stream.bitrate_bps),
+            stream.viewers.to_string(),
+            since(&stream.started_at, now()).map_or_else(|| NONE.to_owned(), duration),
+            here(stream, own),
+        ];
+        if counted {
+            let audience = audiences.get(index).and_then(Option::as_ref);
+            cells.push(audience.map_or_else(|| NONE.to_owned(), Audience::words));
+        }
+        row(&mut table, cells);
     }
     align_right(&mut table, &[3, 4, 5]);
     Rows::of(
@@ -223,8 +233,8 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Adds a row without control characters: much of it was written by strangers.
-fn row<const N: usize>(table: &mut Table, cells: [String; N]) {
-    table.add_row(cells.map(|cell| printable(&cell)));
+fn row(table: &mut Table, cells: impl IntoIterator<Item = String>) {
+    table.add_row(cells.into_iter().map(|cell| printable(&cell)));
 }
 
 /// Text that does nothing to a terminal.
@@ -283,6 +293,47 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake;
+
+    #[test]
+    fn tables_have_a_line_per_object_and_nothing_of_strangers_control() {
+        let mut raw = fake::stream("my-show", "x:1");
+        raw["name"] = "My \x1b[31mShow\n".into();
+        let stream: Stream = serde_json::from_value(raw.clone()).unwrap();
+        let own = stream.publisher;
+        let rows = streams(std::slice::from_ref(&stream), &[raw.clone()], own);
+        assert!(rows.header.starts_with("slug"), "{rows:?}");
+        assert!(!rows.header.contains("audience"), "{rows:?}");
+        let [line] = rows.lines.as_slice() else {
+            panic!("one line: {rows:?}")
+        };
+        for wanted in [
+            "my-show",
+            "My [31mShow",
+            "live",
+            "600 kbit/s",
+            "3",
+            "published here",
+        ] {
+            assert!(line.contains(wanted), "{wanted} is not in {line:?}");
+        }
+        assert!(!line.contains('\x1b'));
+        raw["audience"] = serde_json::json!({"delay_p99_ms": 300.4, "stalls": 1});
+        let rows = streams(&[stream], &[raw], own);
+        assert!(rows.header.ends_with("audience"), "{rows:?}");
+        assert!(rows.lines[0].ends_with("p99 300 ms, 1 stalls"), "{rows:?}");
+    }
+
+    #[test]
+    fn nodes_and_tickets_line_up_under_their_headers() {
+        let node: Node = serde_json::from_value(fake::node()).unwrap();
+        let rows = nodes(std::slice::from_ref(&node));
+        let line = &rows.lines[0];
+        assert_eq!(rows.header.find("uuid"), line.find(fake::NODE), "{rows:?}");
+        assert!(line.contains("box (this node)") && line.contains("0 bit/s of 8.0 Mbit/s"));
+        assert_eq!(tickets(&[]).lines.len(), 0);
+        assert!(tickets(&[]).empty.contains("no tickets"));
+    }
 
     #[test]
     fn long_and_hostile_names_do_not_break_the_table() {

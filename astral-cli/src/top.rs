@@ -11,6 +11,7 @@ use std::time::Duration;
 use astral_proto::api::{Node, Stream, Ticket};
 use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use futures_util::StreamExt as _;
+use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::Top;
@@ -26,6 +27,8 @@ struct Look {
     node: Node,
     nodes: Vec<Node>,
     streams: Vec<Stream>,
+    /// The same as the API gave them.
+    raw_streams: Vec<Value>,
     tickets: Vec<Ticket>,
 }
 
@@ -84,6 +87,7 @@ async fn look(api: &Api) -> Result<Look, Failure> {
         node: node.0,
         nodes: nodes.0,
         streams: streams.0,
+        raw_streams: streams.1.items,
         tickets: tickets.0,
     })
 }

@@ -24,7 +24,10 @@ pub(super) fn lines(
 ) -> Vec<String> {
     let node = &look.node;
     let tables = [
-        ("streams", tables::streams(&look.streams, node.uuid)),
+        (
+            "streams",
+            tables::streams(&look.streams, &look.raw_streams, node.uuid),
+        ),
         ("tickets", tables::tickets(&look.tickets)),
         ("nodes", tables::nodes(&look.nodes)),
     ];
@@ -130,6 +133,7 @@ mod tests {
             node: from_value(node.clone()).unwrap(),
             nodes: vec![from_value(node).unwrap()],
             streams: (0..streams).map(stream).collect(),
+            raw_streams: Vec::new(),
             tickets: Vec::new(),
         }
     }
