@@ -123,6 +123,9 @@ impl Overlay {
                 }
             }
         }
+        if self.supernodes.mode.is_some() {
+            self.seek_supernodes(now);
+        }
     }
 
     /// A peer has signed its own record anew.

@@ -45,6 +45,11 @@ const JOINS_PER_SECOND: u32 = 500;
 const ASKED_PER_SECOND: u32 = 4;
 /// Part of the capacity that one network prefix may take: a quarter.
 const PREFIX_PART: usize = 4;
+/// A newcomer looks around for this long before it registers: the first supernode that
+/// it meets tells it of others, and is not to have everybody.
+const GATHER: Duration = Duration::from_millis(200);
+/// And for this long while others are being dialled.
+const GATHER_MAX: Duration = Duration::from_millis(600);
 /// A supernode as near as the best within this counts as equally near.
 const NEAR: Duration = Duration::from_millis(10);
 
@@ -56,6 +61,8 @@ pub(super) struct Registration {
     pub(super) backup: Option<ConnId>,
     /// Whether it ever had one: others may have lost it, too.
     pub(super) had_one: bool,
+    /// When the first supernode was met.
+    met: Option<Time>,
     refused: BTreeMap<ConnId, Time>,
     /// Who is registered here, and whether as their primary.
     registered: BTreeMap<ConnId, bool>,
@@ -77,6 +84,7 @@ impl Default for Registration {
             primary: None,
             backup: None,
             had_one: false,
+            met: None,
             refused: BTreeMap::new(),
             registered: BTreeMap::new(),
             joins: Default::default(),
@@ -237,6 +245,9 @@ impl Overlay {
             return true;
         }
         let for_primary = place.primary.is_none();
+        if self.gathers(now) {
+            return true;
+        }
         let Some(conn) = self.draw_supernode(now, for_primary) else {
             return found;
         };
@@ -247,6 +258,20 @@ impl Overlay {
         });
         self.register(conn, for_primary);
         true
+    }
+
+    /// Whether a newcomer had better wait for other supernodes to choose from.
+    fn gathers(&mut self, now: Time) -> bool {
+        let (count, dialling) = (
+            self.connected_supernodes(),
+            self.dials.values().any(|dial| dial.supernode),
+        );
+        let place = &mut self.supernodes.registration;
+        if count == 0 || place.had_one {
+            return false;
+        }
+        let since = now.since(*place.met.get_or_insert(now));
+        since < GATHER || (dialling && since < GATHER_MAX)
     }
 
     /// One of the nearest supernodes that may have room; for a backup one of another
