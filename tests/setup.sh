@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: ffmpeg and Chromium.
-# Does nothing, and asks for nothing, where both are there.
+# Installs what the tests need and this machine lacks: ffmpeg, Chromium, and what makes
+# networks of namespaces. Does nothing, and asks for nothing, where all are there.
 set -euo pipefail
 
 missing=()
 command -v ffmpeg >/dev/null || missing+=(ffmpeg)
+if [ "$(uname)" = Linux ]; then
+  command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
+  command -v nft >/dev/null || [ -x /usr/sbin/nft ] || missing+=(nftables)
+fi
 if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null &&
   ! command -v google-chrome >/dev/null && [ -z "${ASTRAL_TESTS_CHROMIUM:-}" ]; then
   # Without a font the page's words are empty boxes on its screenshots.

@@ -15,6 +15,7 @@ pub mod chain;
 pub mod ffmpeg;
 pub mod fmp4;
 pub mod hostile;
+pub mod netns;
 pub mod places;
 pub mod player;
 pub mod process;
