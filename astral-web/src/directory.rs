@@ -3,7 +3,8 @@
 //! The rules are the [`crate::catalog`]'s; a directory only keeps rows and gives
 //! them back. Leases are wall-clock times, so they run on while nobody does.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use minicbor::{Decode, Encode};
@@ -21,7 +22,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const VERSION: u64 = 1;
 
 /// Kind of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum KindOf {
     Node,
     Stream,
@@ -35,6 +36,16 @@ impl KindOf {
         }; 17];
         key[1..].copy_from_slice(id.as_bytes());
         key
+    }
+
+    fn of(key: &[u8]) -> Option<(Self, Uuid)> {
+        let (kind, id) = key.split_first()?;
+        let kind = match kind {
+            b'n' => Self::Node,
+            b's' => Self::Stream,
+            _ => return None,
+        };
+        Some((kind, Uuid::from_slice(id).ok()?))
     }
 }
 
@@ -52,10 +63,24 @@ pub(crate) struct Kept {
     pub(crate) expires: u64,
     #[n(4)]
     pub(crate) prefix: Option<[u8; 7]>,
+    /// What is remembered of a record that is gone; the record is empty then.
+    #[n(5)]
+    pub(crate) mark: Option<KeptMark>,
+}
+
+/// What a mark has besides times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct KeptMark {
+    #[n(0)]
+    pub(crate) seq: u64,
+    #[n(1)]
+    pub(crate) name: u64,
 }
 
 /// A change to be kept: `None` removes the row.
 pub(crate) type Change = (KindOf, Uuid, Option<Kept>);
+/// Changes by what they are about.
+pub(crate) type Changes = BTreeMap<(KindOf, Uuid), Option<Kept>>;
 
 /// Keeps rows.
 pub(crate) trait Directory: Send + 'static {
@@ -63,16 +88,21 @@ pub(crate) trait Directory: Send + 'static {
     ///
     /// # Errors
     /// They cannot be read.
-    fn load(&self) -> anyhow::Result<Vec<(KindOf, Kept)>>;
-    /// Keeps these changes, all or none; durable when it returns.
+    fn load(&self) -> anyhow::Result<Vec<(KindOf, Uuid, Kept)>>;
+    /// Keeps these changes, all or none; durable when it returns. After an error it may be
+    /// tried again.
     ///
     /// # Errors
     /// They cannot be written.
-    fn keep(&mut self, changes: &[Change]) -> anyhow::Result<()>;
+    fn keep(&mut self, changes: &Changes) -> anyhow::Result<()>;
 }
 
 /// A directory in a redb file, for one machine.
-pub(crate) struct Redb(Database);
+pub(crate) struct Redb {
+    path: PathBuf,
+    /// `None` after an error of the disk: redb writes no more until it is opened anew.
+    database: Option<Database>,
+}
 
 impl Redb {
     /// Opens or makes the database. One that is damaged, newer or in use is left as it is.
@@ -80,26 +110,33 @@ impl Redb {
     /// # Errors
     /// Why it cannot be used, and what helps.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        let what = || format!("directory {}", path.display());
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(what)?;
-        }
-        let exists = std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
-        if exists {
-            inspect(path).with_context(what)?;
-        }
-        let database = Database::create(path).map_err(explain).with_context(what)?;
-        let begun = database.begin_write().with_context(what)?;
-        {
-            begun.open_table(ROWS).with_context(what)?;
-            let mut meta = begun.open_table(META).with_context(what)?;
-            let version = meta.get("version").with_context(what)?.map(|v| v.value());
-            check(version.unwrap_or(VERSION)).with_context(what)?;
-            meta.insert("version", VERSION).with_context(what)?;
-        }
-        begun.commit().with_context(what)?;
-        Ok(Self(database))
+        let database = open(path).with_context(|| format!("directory {}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            database: Some(database),
+        })
     }
+}
+
+fn open(path: &Path) -> anyhow::Result<Database> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let exists = std::fs::metadata(path).is_ok_and(|file| file.len() > 0);
+    if exists {
+        inspect(path)?;
+    }
+    let database = Database::create(path).map_err(explain)?;
+    let begun = database.begin_write()?;
+    {
+        begun.open_table(ROWS)?;
+        let mut meta = begun.open_table(META)?;
+        let version = meta.get("version")?.map(|version| version.value());
+        check(version.unwrap_or(VERSION))?;
+        meta.insert("version", VERSION)?;
+    }
+    begun.commit()?;
+    Ok(database)
 }
 
 /// Looks without writing.
@@ -136,39 +173,48 @@ fn explain(error: DatabaseError) -> anyhow::Error {
 }
 
 impl Directory for Redb {
-    fn load(&self) -> anyhow::Result<Vec<(KindOf, Kept)>> {
-        let rows = self.0.begin_read()?.open_table(ROWS)?;
+    fn load(&self) -> anyhow::Result<Vec<(KindOf, Uuid, Kept)>> {
+        let database = self.database.as_ref().context("it is not open")?;
+        let rows = database.begin_read()?.open_table(ROWS)?;
         let mut all = Vec::new();
         for entry in rows.iter()? {
             let (key, value) = entry?;
-            let kind = match key.value().first() {
-                Some(b'n') => KindOf::Node,
-                _ => KindOf::Stream,
+            let Some((kind, id)) = KindOf::of(key.value()) else {
+                bail!("it has a row of an unknown kind");
             };
-            all.push((kind, minicbor::decode(value.value())?));
+            all.push((kind, id, minicbor::decode(value.value())?));
         }
         Ok(all)
     }
 
-    fn keep(&mut self, changes: &[Change]) -> anyhow::Result<()> {
-        let begun = self.0.begin_write()?;
-        {
-            let mut rows = begun.open_table(ROWS)?;
-            for (kind, id, kept) in changes {
-                let key = kind.key(*id);
-                match kept {
-                    Some(kept) => {
-                        let bytes =
-                            minicbor::to_vec(kept).expect("writing to memory does not fail");
-                        rows.insert(key.as_slice(), bytes.as_slice())?;
-                    }
-                    None => {
-                        rows.remove(key.as_slice())?;
-                    }
+    fn keep(&mut self, changes: &Changes) -> anyhow::Result<()> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
+        write(&database, changes)?;
+        self.database = Some(database);
+        Ok(())
+    }
+}
+
+fn write(database: &Database, changes: &Changes) -> anyhow::Result<()> {
+    let begun = database.begin_write()?;
+    {
+        let mut rows = begun.open_table(ROWS)?;
+        for ((kind, id), kept) in changes {
+            let key = kind.key(*id);
+            match kept {
+                Some(kept) => {
+                    let bytes = minicbor::to_vec(kept).expect("writing to memory does not fail");
+                    rows.insert(key.as_slice(), bytes.as_slice())?;
+                }
+                None => {
+                    rows.remove(key.as_slice())?;
                 }
             }
         }
-        begun.commit()?;
-        Ok(())
     }
+    begun.commit()?;
+    Ok(())
 }

@@ -5,12 +5,17 @@
 
 mod catalog;
 mod config;
+pub mod dev_certs;
 mod directory;
+mod history;
 mod http;
+mod limits;
 pub mod logging;
+mod metrics;
 mod ready;
 pub mod signals;
 mod state;
+mod tls;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -19,9 +24,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, LogFormat, Place};
+pub use config::{Config, DevCerts, LogFormat, Network, Task, TlsFiles};
 
 use directory::Redb;
 use ready::ReadyFile;
@@ -30,7 +36,9 @@ use state::State;
 /// A directory that is about to serve.
 pub struct Web {
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     address: SocketAddr,
+    trusted_proxies: Vec<Network>,
     state: Arc<State>,
     _ready: Option<ReadyFile>,
 }
@@ -41,20 +49,27 @@ impl Web {
     /// # Errors
     /// One of them cannot be opened; the directory is left as it was.
     pub async fn load(config: &Config) -> anyhow::Result<Self> {
-        let directory = Redb::open(&config.path()?)?;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let directory = Redb::open(&config.directory)?;
         let state = Arc::new(State::load(directory).context("directory")?);
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let ready = config.ready_file.as_deref();
         let ready = ready
-            .map(|path| ReadyFile::write(path, address))
+            .map(|path| ReadyFile::write(path, scheme, address))
             .transpose()?;
-        writeln!(std::io::stdout(), "listening: http http://{address}/")?;
+        writeln!(
+            std::io::stdout(),
+            "listening: {scheme} {scheme}://{address}/"
+        )?;
         Ok(Self {
             listener,
+            tls,
             address,
+            trusted_proxies: config.trusted_proxies.clone(),
             state,
             _ready: ready,
         })
@@ -71,7 +86,12 @@ impl Web {
     /// None yet: what goes wrong with one connection is that connection's.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
-        let serving = http::serve(self.listener, self.state, stop.clone());
+        let door = http::Door {
+            listener: self.listener,
+            tls: self.tls,
+            trusted_proxies: self.trusted_proxies,
+        };
+        let serving = http::serve(door, self.state, stop.clone());
         let ending = async {
             shutdown.await;
             stop.cancel();

@@ -8,11 +8,11 @@ use crate::config::{Config, LogFormat};
 
 /// Starts logging. `RUST_LOG`, if set, decides what is logged; else the flags.
 pub fn init(config: &Config) {
-    let wanted = match (config.quiet, config.verbose) {
-        (true, _) => "warn",
-        (false, 0) => "warn,astral_web=info",
-        (false, 1) => "warn,astral_web=debug",
-        (false, _) => "debug,astral_web=trace",
+    let wanted = match config.verbosity {
+        ..0 => "warn",
+        0 => "warn,astral_web=info",
+        1 => "warn,astral_web=debug",
+        2.. => "debug,astral_web=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(wanted));
     let log = tracing_subscriber::fmt()

@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
-use astral_web::{Config, Web, logging, signals};
-use clap::Parser as _;
+use astral_web::{Config, Task, Web, dev_certs, logging, signals};
 
 fn main() -> ExitCode {
-    match run() {
+    let done = Task::load().and_then(|task| match task {
+        Task::Serve(config) => serve(&config),
+        Task::DevCerts(wanted) => dev_certs::make(&wanted),
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("astral-web: {error:#}");
@@ -15,14 +18,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    let config = Config::parse();
-    logging::init(&config);
+fn serve(config: &Config) -> anyhow::Result<()> {
+    logging::init(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let shutdown = signals::shutdown()?;
-        Web::load(&config).await?.run(shutdown).await
+        Web::load(config).await?.run(shutdown).await
     })
 }

@@ -18,11 +18,12 @@ impl ReadyFile {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(crate) fn write(path: &Path, http: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn write(path: &Path, scheme: &str, http: SocketAddr) -> anyhow::Result<Self> {
         let what = || format!("ready file {}", path.display());
         let ready = serde_json::json!({
             "pid": std::process::id(),
             "http": http.to_string(),
+            "url": format!("{scheme}://{http}"),
             "version": env!("CARGO_PKG_VERSION"),
         });
         let folder = path.parent().filter(|folder| *folder != Path::new(""));

@@ -4,7 +4,7 @@ mod common;
 
 use astral_proto::ids::SecretKey;
 use astral_proto::record::{SignedNode, StreamState};
-use common::{Server, node, stream, submission};
+use common::{Server, key, node, node_of, stream, submission};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -55,7 +55,15 @@ async fn node_is_listed_renewed_and_withdrawn_and_no_old_record_brings_it_back()
     let first = submission(node(1, 1, "127.0.0.1:9000", None).wire());
     assert_eq!(server.post("/api/v1/nodes", &first).await.status, 201);
     let metrics = server.ask("GET", "/metrics", &[], vec![]).await;
-    assert!(metrics.text().contains("\nastral_web_nodes 1\n"));
+    for line in [
+        "astral_web_nodes 1",
+        "astral_web_supernodes 1",
+        "astral_web_submissions_total{kind=\"node\",status=\"201\"} 1",
+        "astral_web_requests_total{area=\"api\",status=\"201\"} 1",
+        "astral_web_directory_failures_total 0",
+    ] {
+        assert!(metrics.text().contains(&format!("\n{line}\n")), "{line}");
+    }
     let listed = server.get("/api/v1/nodes").await;
     assert_eq!(listed["items"][0]["addresses"], json!(["127.0.0.1:9000"]));
     let second = submission(node(1, 2, "127.0.0.1:9000", None).wire());
@@ -116,17 +124,177 @@ async fn record_that_is_forged_foreign_malformed_or_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn address_that_keeps_failing_is_told_to_wait() {
-    let server = Server::start();
-    let mut last = server.post("/api/v1/nodes", "{").await;
-    for _ in 0..400 {
+async fn address_that_keeps_failing_is_told_to_wait_and_its_neighbour_is_not() {
+    let server = Server::behind_proxy();
+    let bad = async |ip| server.post_from(ip, "/api/v1/nodes", "{").await;
+    let mut last = bad("203.0.113.66").await;
+    for _ in 0..100 {
         if last.status == StatusCode::TOO_MANY_REQUESTS {
             break;
         }
-        last = server.post("/api/v1/nodes", "{").await;
+        assert_eq!(last.status, 400);
+        last = bad("203.0.113.66").await;
     }
     assert_eq!(last.status, 429);
-    assert_eq!(last.header("retry-after"), "60");
+    let wait: u64 = last.header("retry-after").parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    assert_eq!(bad("203.0.113.67").await.status, 400);
+}
+
+#[tokio::test]
+async fn address_that_asks_too_much_is_told_to_wait_and_loopback_is_not_counted() {
+    let server = Server::behind_proxy();
+    let ask = async |ip| {
+        let headers = [("x-forwarded-for", ip)];
+        server
+            .ask("GET", "/api/v1/ping?bytes=1000000", &headers, vec![])
+            .await
+    };
+    let mut last = ask("2001:db8::1").await;
+    for _ in 0..100 {
+        if last.status == 429 {
+            break;
+        }
+        last = ask("2001:db8::1").await;
+    }
+    assert_eq!(last.status, 429);
+    assert_eq!(last.header("content-type"), "application/problem+json");
+    assert!(last.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert_eq!(ask("2001:db8::2").await.status, 429, "the same /64");
+    assert_eq!(ask("2001:db8:0:1::1").await.status, 200);
+    for _ in 0..40 {
+        let own = server
+            .ask("GET", "/api/v1/ping?bytes=1000000", &[], vec![])
+            .await;
+        assert_eq!(own.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn address_comes_from_a_header_only_if_the_proxy_is_trusted() {
+    let record = submission(node(1, 1, "203.0.113.5:9000", None).wire());
+    let open = Server::start();
+    let refused = open
+        .post_from("203.0.113.5", "/api/v1/nodes", &record)
+        .await;
+    assert_eq!(refused.status, 422);
+    let behind = Server::behind_proxy();
+    let taken = behind
+        .post_from("203.0.113.5", "/api/v1/nodes", &record)
+        .await;
+    assert_eq!(taken.status, 201);
+    assert_eq!(taken.json()["address"], "203.0.113.5");
+    let six = submission(node(2, 1, "[2001:db8::5]:9000", None).wire());
+    let taken = behind
+        .post_from("[2001:db8::5]:4711", "/api/v1/nodes", &six)
+        .await;
+    assert_eq!(taken.json()["address"], "2001:db8::5");
+}
+
+#[tokio::test]
+async fn network_lists_sixteen_nodes_and_samples_are_spread_over_networks() {
+    let server = Server::behind_proxy();
+    let submit = async |number: u32, ip: String, address: String| {
+        let record = node_of(&key(number), 1, 1, &address, None);
+        let body = submission(record.wire());
+        server.post_from(&ip, "/api/v1/nodes", &body).await
+    };
+    for host in 1..=20 {
+        let ip = format!("203.0.113.{host}");
+        let answer = submit(host, ip.clone(), format!("{ip}:1")).await;
+        assert_eq!(answer.status, if host <= 16 { 201 } else { 429 }, "{host}");
+        let ip = format!("2001:db8:1:{host:x}::1");
+        let answer = submit(100 + host, ip.clone(), format!("[{ip}]:1")).await;
+        assert_eq!(answer.status, if host <= 16 { 201 } else { 429 }, "{host}");
+    }
+    for network in 0..5 {
+        let ip = format!("198.51.{network}.1");
+        let answer = submit(200 + network, ip.clone(), format!("{ip}:1")).await;
+        assert_eq!(answer.status, 201);
+    }
+    let sample = server
+        .ask(
+            "GET",
+            "/api/v1/bootstrap",
+            &[("x-forwarded-for", "192.0.2.1")],
+            vec![],
+        )
+        .await;
+    let sample = sample.json()["supernodes"].as_array().unwrap().clone();
+    assert_eq!(sample.len(), 16);
+    for network in 0..5 {
+        let address = json!([format!("198.51.{network}.1:1")]);
+        let there = sample.iter().any(|node| node["addresses"] == address);
+        assert!(there, "{network}");
+    }
+}
+
+#[tokio::test]
+async fn every_documented_route_is_there_and_every_promised_one_is_documented() {
+    let server = Server::start();
+    let document = server.get("/openapi.json").await;
+    let paths = document["paths"].as_object().unwrap();
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let asked = path.replace("{slug}", "none");
+            let answer = server
+                .ask(&method.to_uppercase(), &asked, &[], vec![])
+                .await;
+            assert_ne!(answer.status, 405, "{method} {path}");
+            let statuses = &methods[method]["responses"];
+            let status = answer.status.as_str();
+            assert!(statuses.get(status).is_some(), "{method} {path}: {status}");
+        }
+    }
+    for (path, method) in [
+        ("/api/v1/bootstrap", "get"),
+        ("/api/v1/nodes", "get"),
+        ("/api/v1/nodes", "post"),
+        ("/api/v1/streams", "get"),
+        ("/api/v1/streams", "post"),
+        ("/api/v1/streams/{slug}", "get"),
+        ("/api/v1/ping", "get"),
+        ("/api/v1/ping", "post"),
+        ("/health", "get"),
+        ("/ready", "get"),
+        ("/metrics", "get"),
+        ("/openapi.json", "get"),
+    ] {
+        assert!(paths[path].get(method).is_some(), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_all_sites_may_read_and_none_may_write() {
+    let server = Server::start();
+    let asks = [
+        ("origin", "https://elsewhere.example"),
+        ("access-control-request-method", "POST"),
+    ];
+    let preflight = server.ask("OPTIONS", "/api/v1/nodes", &asks, vec![]).await;
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), "*");
+    assert_eq!(
+        preflight.header("access-control-allow-methods"),
+        "GET, HEAD"
+    );
+    let written = server.post("/api/v1/nodes", "{}").await;
+    assert_eq!(written.header("access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn unknown_name_is_answered_with_near_ones() {
+    let server = Server::start();
+    let record = stream(1, 1, |_| ());
+    server
+        .post("/api/v1/streams", &submission(record.wire()))
+        .await;
+    let answer = server
+        .ask("GET", "/api/v1/streams/my-shwo", &[], vec![])
+        .await;
+    assert_eq!(answer.status, 404);
+    let answer = server.ask("GET", "/api/v1/streams/show", &[], vec![]).await;
+    assert_eq!(answer.json()["candidates"], json!(["my-show"]));
 }
 
 #[tokio::test]

@@ -60,11 +60,17 @@ pub struct Browser {
 impl Browser {
     /// Starts Chromium with an empty profile and an empty page.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further flags.
+    pub async fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = fs::File::create(folder.path().join("chromium.log")).expect("a log file");
         let profile = folder.path().join("profile");
         let mut command = Command::new(places::chromium());
-        command.args(FLAGS).arg("--remote-debugging-port=0");
+        command.args(FLAGS).args(flags);
+        command.arg("--remote-debugging-port=0");
         command
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg("about:blank");
@@ -157,6 +163,7 @@ impl Browser {
             "Runtime.exceptionThrown" => &params["exceptionDetails"],
             "Runtime.consoleAPICalled" if params["type"] == "error" => &params["args"],
             "Log.entryAdded" if params["entry"]["level"] == "error" => &params["entry"],
+            "Page.javascriptDialogOpening" => params,
             _ => return,
         };
         self.complaints.push(complaint.to_string());
@@ -186,6 +193,44 @@ impl Browser {
         let value = result["result"]["value"].clone();
         serde_json::from_value(value)
             .unwrap_or_else(|error| panic!("{expression}: {error}: {result}"))
+    }
+
+    /// Clicks on an element as a person does: what needs a click is allowed.
+    pub async fn click(&mut self, selector: &str) {
+        let expression = format!("document.querySelector({}).click()", json!(selector));
+        let how = json!({"expression": expression, "userGesture": true});
+        let result = self.command("Runtime.evaluate", how).await;
+        let thrown = &result["exceptionDetails"];
+        assert!(thrown.is_null(), "{selector}: {thrown}");
+    }
+
+    /// Presses a key, such as `Tab`.
+    pub async fn press(&mut self, key: &str) {
+        for kind in ["rawKeyDown", "keyUp"] {
+            let code = if key == "Tab" { 9 } else { 0 };
+            let event =
+                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            self.command("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
+    /// Makes the page as wide and as high as this, in the dark or light theme.
+    pub async fn looks(&mut self, width: u32, height: u32, theme: &str) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1,
+                          "mobile": width < 600});
+        self.command("Emulation.setDeviceMetricsOverride", size)
+            .await;
+        let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+        self.command("Emulation.setEmulatedMedia", scheme).await;
+    }
+
+    /// Writes a picture of the whole page, also of what has to be scrolled to.
+    pub async fn whole_screenshot(&mut self, to: &Path) {
+        let how = json!({"format": "png", "captureBeyondViewport": true});
+        let shot = self.command("Page.captureScreenshot", how).await;
+        let base64 = shot["data"].as_str().expect("a picture");
+        fs::write(to, from_base64(base64)).expect("room for a picture");
+        println!("screenshot: {}", to.display());
     }
 
     /// Writes a picture of the page.

@@ -9,11 +9,13 @@
 //! Chromium. Whatever is missing fails the test and says which command brings it.
 
 pub mod api;
+pub mod axe;
 pub mod bench;
 pub mod cdp;
 pub mod chain;
 pub mod ffmpeg;
 pub mod fmp4;
+pub mod hls;
 pub mod hostile;
 pub mod netns;
 pub mod places;
@@ -25,3 +27,4 @@ pub mod recording;
 pub mod synthetic;
 pub mod turn;
 pub mod wait;
+pub mod web;

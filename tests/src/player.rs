@@ -1,6 +1,7 @@
 //! The watch page as a test sees it: what it shows, and which frames it really shows.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -58,7 +59,9 @@ pub struct Stats {
     pub first_playing_ms: Option<f64>,
     pub errors: Vec<String>,
     pub parent: Option<String>,
+    pub standby: Option<String>,
     pub hops: Option<u32>,
+    pub switches: Option<u32>,
     pub bitrate_bps: Option<f64>,
 }
 
@@ -174,6 +177,23 @@ impl Player {
         })
         .await;
         self.reads_frames().await;
+    }
+
+    /// Waits until it plays something else than at `before`, and beyond it.
+    pub async fn plays_on(&mut self, what: &str, within: Duration, before: &Stats, more_s: f64) {
+        until(what, within, async || {
+            let stats = self.stats().await;
+            let plays =
+                stats.state == "playing" && stats.current_time > before.current_time + more_s;
+            check(plays, format!("{stats:?}"))
+        })
+        .await;
+    }
+
+    /// What the badge has said, also what is not shown any more.
+    pub async fn news(&mut self) -> Vec<String> {
+        let said = "astralEvents.filter((e) => e.name === 'news').map((e) => e.detail)";
+        self.browser.evaluate(said).await
     }
 
     /// Begins to read frame numbers and to note events of the element `video`.

@@ -155,6 +155,12 @@ impl AudioSpecificConfig {
     }
 }
 
+/// The index of a usual sample rate, as ADTS headers have it.
+pub(crate) fn rate_index(sample_rate: u32) -> Option<u8> {
+    let index = RATES.iter().position(|rate| *rate == sample_rate)?;
+    u8::try_from(index).ok()
+}
+
 /// An AAC-LC frame of 1,024 silent samples: for one or two channels only.
 pub fn silence(channels: u8) -> Option<&'static [u8]> {
     match channels {

@@ -89,6 +89,17 @@ impl Codec {
         })
     }
 
+    /// A picture's codec whose configuration is to come within the first picture, in
+    /// NAL units behind four-byte lengths, or in OBUs; none for sound.
+    pub(crate) fn in_band(kind: CodecKind) -> Option<Self> {
+        match kind {
+            CodecKind::H264 => Some(Self::H264(Box::new(AvcConfig::empty()))),
+            CodecKind::H265 => Some(Self::H265(Box::new(HevcConfig::empty()))),
+            CodecKind::Av1 => Some(Self::Av1(Box::new(Av1Config::empty()))),
+            CodecKind::Aac | CodecKind::Opus => None,
+        }
+    }
+
     pub(crate) fn kind(&self) -> CodecKind {
         match self {
             Self::H264(_) => CodecKind::H264,

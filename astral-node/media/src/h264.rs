@@ -113,6 +113,22 @@ impl AvcConfig {
         &self.record
     }
 
+    /// A configuration without parameter sets, for access units with four-byte NAL
+    /// lengths: they are to come within the first picture.
+    pub fn empty() -> Self {
+        Self::parse(&[1, 0, 0, 0, 0xff, 0xe0, 0])
+            .expect("a record without sets is neither long nor broken")
+    }
+
+    /// The parameter sets, as NAL units without length: for containers that want them
+    /// within pictures. Those of auxiliary pictures are not among them.
+    pub fn parameter_sets(&self) -> ParameterSets {
+        ParameterSets {
+            sps: self.sps.clone(),
+            pps: self.pps.clone(),
+        }
+    }
+
     /// Bytes of each NAL length in the source's access units: 1, 2 or 4.
     pub fn length_size(&self) -> u8 {
         self.length_size

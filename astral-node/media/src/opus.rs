@@ -137,10 +137,15 @@ impl OpusHead {
         out.freeze()
     }
 
-    /// The track's configuration.
+    /// The track's configuration. It says 48 kHz whatever the encoder was fed with, which
+    /// is only a remark: Chromium's MSE refuses sound of any other (measured at 44.1 kHz).
     pub fn codec_config(&self) -> CodecConfig {
+        let head = Self {
+            input_rate: SAMPLE_RATE,
+            ..self.clone()
+        };
         CodecConfig::Opus {
-            head: self.to_bytes(),
+            head: head.to_bytes(),
             sample_rate: SAMPLE_RATE,
             channels: self.channels,
         }

@@ -25,8 +25,11 @@ use crate::handle::Handle;
 /// Which rules a path is under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Area {
-    /// The watch page; `embed`: to be framed by other sites.
-    Watch { embed: bool },
+    /// The watch page; `embed`: to be framed by other sites; `opened`: by another
+    /// site's `window.open`, which waits for a word of it.
+    Watch { embed: bool, opened: bool },
+    /// The pages for the node's owner.
+    Page,
     /// What the pages load.
     Assets,
     /// Media for players and from encoders.
@@ -44,14 +47,15 @@ impl Area {
         let path = parts.uri.path();
         let query = parts.uri.query().unwrap_or("");
         let first = path.split('/').nth(1).unwrap_or("");
+        let has = |name| query.split('&').any(|p| p.split('=').next() == Some(name));
         match first {
             "watch" => Self::Watch {
-                embed: query
-                    .split('&')
-                    .any(|p| p.split('=').next() == Some("embed")),
+                embed: has("embed"),
+                opened: has("from"),
             },
             "assets" => Self::Assets,
             "live" | "ingest" => Self::Media,
+            _ if path == "/" || path == "/publish" => Self::Page,
             _ if path == "/health" => Self::Health,
             _ if path == "/ready" => Self::Ready,
             _ => Self::Api,
@@ -66,6 +70,8 @@ pub(super) struct Access {
     pub(super) trusted: bool,
     /// May be handed a page with the guard value in it.
     pub(super) guard_for_page: bool,
+    /// On this machine, as far as can be told.
+    pub(super) near: bool,
 }
 
 /// What becomes of a request.
@@ -154,6 +160,7 @@ impl Guard {
         Ok(Admission::Go(Access {
             trusted,
             guard_for_page: open_pages || token,
+            near,
         }))
     }
 
@@ -254,6 +261,8 @@ impl Guard {
     fn is_closed(&self, area: Area, near: bool) -> bool {
         match area {
             Area::Media | Area::Health | Area::Assets => false,
+            // Without the guard value these are empty forms, which say how to get in.
+            Area::Page => false,
             Area::Watch { .. } => self.require_token,
             Area::Ready => !near,
             Area::Api => self.require_token || !near,
@@ -269,8 +278,10 @@ fn same(digest: &[u8; 32], text: &str) -> bool {
 /// Whether the user's browser is going to a page as a whole, by a link or
 /// `window.open`, or frames the one page that may be framed.
 fn is_navigation(parts: &Parts, area: Area) -> bool {
-    let Area::Watch { embed } = area else {
-        return false;
+    let embed = match area {
+        Area::Watch { embed, .. } => embed,
+        Area::Page => false,
+        Area::Assets | Area::Media | Area::Health | Area::Ready | Area::Api => return false,
     };
     let framed = matches!(header(parts, "sec-fetch-dest"), Some("iframe" | "frame"));
     let whole = header(parts, "sec-fetch-dest") == Some("document");

@@ -35,8 +35,8 @@ const CSP_EMBED: &str = csp_page!("*");
 /// a page under `no-referrer` (Fetch §3.2).
 pub(super) fn dress(mut response: Response, area: Area, cors: Option<HeaderValue>) -> Response {
     let csp = match area {
-        Area::Watch { embed: true } => CSP_EMBED,
-        Area::Watch { embed: false } => CSP_PAGE,
+        Area::Watch { embed: true, .. } => CSP_EMBED,
+        Area::Watch { embed: false, .. } | Area::Page => CSP_PAGE,
         Area::Assets | Area::Media | Area::Health | Area::Ready | Area::Api => CSP_DATA,
     };
     let headers = response.headers_mut();
@@ -49,7 +49,12 @@ pub(super) fn dress(mut response: Response, area: Area, cors: Option<HeaderValue
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if area == (Area::Watch { embed: false }) {
+    // A page that was opened by a site to say that it runs keeps its opener.
+    let alone = Area::Watch {
+        embed: false,
+        opened: false,
+    };
+    if area == alone || area == Area::Page {
         headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
     }
     headers

@@ -10,6 +10,7 @@ mod guard;
 mod headers;
 mod host;
 mod ingest;
+mod ingest_ws;
 mod linger;
 mod list;
 mod live;

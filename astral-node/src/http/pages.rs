@@ -1,12 +1,17 @@
-//! The watch page with what it loads, and the two probes.
+//! The pages, and the two probes.
+//!
+//! Pages are static but for their stream's slug and the guard value, which [`fill`]
+//! escapes; everything else they ask of the API. What they load is in [`assets`].
+
+pub(super) mod assets;
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, StatusCode};
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use hyper::{HeaderMap, StatusCode, Uri};
 
 use super::App;
 use super::guard::Access;
@@ -14,19 +19,8 @@ use super::problem::Failure;
 use crate::handle::ApiError;
 
 const WATCH_HTML: &str = include_str!("pages/watch.html");
-/// Name, type and text of everything under `/assets/`.
-const ASSETS: &[(&str, &str, &str)] = &[
-    (
-        "watch.css",
-        "text/css; charset=utf-8",
-        include_str!("pages/watch.css"),
-    ),
-    (
-        "player.js",
-        "text/javascript; charset=utf-8",
-        include_str!("pages/player.js"),
-    ),
-];
+const DASHBOARD_HTML: &str = include_str!("pages/dashboard.html");
+const PUBLISH_HTML: &str = include_str!("pages/publish.html");
 
 /// `GET /health`: 200 while the process answers.
 pub(super) async fn health() -> Response {
@@ -45,14 +39,42 @@ fn json(body: &'static str) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
+/// `GET /`: the dashboard.
+pub(super) async fn dashboard(
+    State(app): State<Arc<App>>,
+    Extension(access): Extension<Access>,
+) -> Response {
+    owners(DASHBOARD_HTML, &app, &access)
+}
+
+/// `GET /publish`: the browser as an encoder, and recipes for others.
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    Extension(access): Extension<Access>,
+) -> Response {
+    owners(PUBLISH_HTML, &app, &access)
+}
+
+/// A page for the node's owner; without the guard value it asks for the token.
+fn owners(page: &str, app: &App, access: &Access) -> Response {
+    let status = match access.guard_for_page {
+        true => StatusCode::OK,
+        false => StatusCode::UNAUTHORIZED,
+    };
+    html(status, page, app, access, &[])
+}
+
 /// `GET /watch/{slug}`: the player.
 ///
 /// A stream that nobody knows yet is a 404, and still a page for browsers,
-/// since that goes on looking.
+/// since that goes on looking. Framed by another site it joins only after a
+/// click: else any site could make this node download. Where strangers come by
+/// the public name, the owner has agreed to that.
 pub(super) async fn watch(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Access>,
     Path(slug): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let status = match app.handle.stream(&slug).await {
@@ -60,13 +82,33 @@ pub(super) async fn watch(
         Err(ApiError::Unknown(_)) if wants_html(&headers) => StatusCode::NOT_FOUND,
         Err(error) => return Err(error.into()),
     };
+    let mut params = uri.query().unwrap_or("").split('&');
+    let embedded = params.any(|param| param.split('=').next() == Some("embed"));
+    let joins = if embedded && access.near {
+        "click"
+    } else {
+        "at once"
+    };
+    let values = [("{{slug}}", &*slug), ("{{joins}}", joins)];
+    Ok(html(status, WATCH_HTML, &app, &access, &values))
+}
+
+/// A page, with the guard value if its reader may change things.
+fn html(
+    status: StatusCode,
+    page: &str,
+    app: &App,
+    access: &Access,
+    values: &[(&str, &str)],
+) -> Response {
     let guard = if access.guard_for_page {
         app.handle.guard()
     } else {
         ""
     };
-    let page = fill(WATCH_HTML, &[("{{slug}}", &slug), ("{{guard}}", guard)]);
-    Ok((status, [(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response())
+    let values = [values, &[("{{guard}}", guard)]].concat();
+    let page = fill(page, &values);
+    (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response()
 }
 
 fn wants_html(headers: &HeaderMap) -> bool {
@@ -103,17 +145,6 @@ fn escape(text: &str) -> String {
         }
     }
     out
-}
-
-/// `GET /assets/{name}`: they change with the program, so browsers ask each time.
-pub(super) async fn asset(Path(name): Path<String>) -> Result<Response, Failure> {
-    let found = ASSETS.iter().find(|(asset, ..)| *asset == name);
-    let (_, kind, text) = found.ok_or_else(|| Failure::unknown(format!("no asset `{name}`")))?;
-    let mut response = text.into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    Ok(response)
 }
 
 #[cfg(test)]

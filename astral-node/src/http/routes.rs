@@ -15,7 +15,7 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use super::api::{events, node, ping, settings, streams, tickets};
 use super::guard::Access;
 use super::problem::Failure;
-use super::{App, ingest, live, metrics, pages};
+use super::{App, ingest, ingest_ws, live, metrics, pages};
 
 /// All routes.
 pub(super) fn router(app: &Arc<App>) -> Router {
@@ -24,11 +24,16 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .route("/health", get(pages::health))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/", get(pages::dashboard))
+        .route("/publish", get(pages::publish))
         .route("/watch/{slug}", get(pages::watch))
-        .route("/assets/{name}", get(pages::asset))
+        .route("/assets/{*path}", get(pages::assets::asset))
+        .route("/ingest/ws", get(ingest_ws::connect))
         .route("/ingest/{key}", post(ingest::take).put(ingest::take))
         .route("/live/{slug}/stream.mp4", get(live::mp4::stream))
+        .route("/live/{slug}/stream.ts", get(live::ts::stream))
         .route("/live/{slug}/ws", get(live::ws::connect))
+        .route("/live/{slug}/{file}", get(live::hls::file))
         .with_state(Arc::clone(app))
 }
 

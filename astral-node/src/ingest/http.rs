@@ -1,7 +1,7 @@
 //! An encoder's bytes as the body of an HTTP request.
 //!
 //! What they are is told by their first bytes, since encoders send no usable
-//! `Content-Type`: fragmented MP4 or FLV. A body that ends is a clean end; one that
+//! `Content-Type`: fragmented MP4, MPEG-TS or FLV. A body that ends is a clean end; one that
 //! breaks off may be followed by another.
 
 use std::fmt::Display;
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use astral_media::flv::{FlvError, FlvFile};
 use astral_media::fmp4::{Demuxer, Fmp4Error};
 use astral_media::source::SourceEvent;
+use astral_media::ts::{TsDemuxer, TsError, looks_like_ts};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use tokio::time::timeout;
@@ -76,6 +77,20 @@ impl From<FlvError> for IngestError {
             | FlvError::Picture(_)
             | FlvError::NotFlv
             | FlvError::TagTooLong(_) => Self::Malformed(words),
+        }
+    }
+}
+
+impl From<TsError> for IngestError {
+    fn from(error: TsError) -> Self {
+        let words = error.to_string();
+        match error {
+            TsError::UnsupportedCodec(_) | TsError::Encrypted | TsError::PacketSize(_) => {
+                Self::Unsupported(words)
+            }
+            TsError::NotTs(_) | TsError::NoProgram(_) | TsError::PesTooLong => {
+                Self::Malformed(words)
+            }
         }
     }
 }
@@ -150,6 +165,7 @@ enum Container {
     Unknown(BytesMut),
     Mp4(Box<Demuxer>),
     Flv(Box<FlvFile>),
+    Ts(Box<TsDemuxer>),
 }
 
 impl Container {
@@ -157,13 +173,14 @@ impl Container {
         match self {
             Self::Mp4(demuxer) => Ok(demuxer.push(bytes, events)?),
             Self::Flv(file) => Ok(file.push(bytes, events)?),
+            Self::Ts(demuxer) => Ok(demuxer.push(bytes, events)?),
             Self::Unknown(head) => {
                 head.extend_from_slice(bytes);
-                if head.len() < SNIFFED {
+                let Some(container) = Self::of(head)? else {
                     return Ok(());
-                }
+                };
                 let head = std::mem::take(head);
-                *self = Self::of(&head)?;
+                *self = container;
                 self.push(&head, events)
             }
         }
@@ -176,6 +193,7 @@ impl Container {
                 file.finish(events);
                 Ok(())
             }
+            Self::Ts(demuxer) => Ok(demuxer.finish(events)?),
             Self::Unknown(head) if head.is_empty() => {
                 Err(IngestError::Malformed("the body is empty".to_owned()))
             }
@@ -183,21 +201,29 @@ impl Container {
         }
     }
 
-    fn of(head: &[u8]) -> Result<Self, IngestError> {
-        match head {
-            [b'F', b'L', b'V', ..] => Ok(Self::Flv(Box::default())),
-            [_, _, _, _, b'f', b't', b'y', b'p', ..] | [_, _, _, _, b's', b't', b'y', b'p', ..] => {
-                Ok(Self::Mp4(Box::default()))
-            }
-            [0x47, ..] => Err(unsupported("MPEG-TS")),
-            [0x1a, 0x45, 0xdf, 0xa3, ..] => Err(unsupported("Matroska or WebM")),
-            _ => Err(unsupported("this container")),
+    /// The container that begins so; none: too little has come to tell.
+    fn of(head: &[u8]) -> Result<Option<Self>, IngestError> {
+        if head.len() < SNIFFED {
+            return Ok(None);
         }
+        Ok(Some(match head {
+            [b'F', b'L', b'V', ..] => Self::Flv(Box::default()),
+            [_, _, _, _, b'f', b't', b'y', b'p', ..] | [_, _, _, _, b's', b't', b'y', b'p', ..] => {
+                Self::Mp4(Box::default())
+            }
+            [0x1a, 0x45, 0xdf, 0xa3, ..] => return Err(unsupported("Matroska or WebM")),
+            // A transport stream may begin anywhere in a packet.
+            _ => match looks_like_ts(head) {
+                Some(true) => Self::Ts(Box::default()),
+                Some(false) => return Err(unsupported("this container")),
+                None => return Ok(None),
+            },
+        }))
     }
 }
 
 fn unsupported(what: &str) -> IngestError {
     IngestError::Unsupported(format!(
-        "{what} cannot be taken here: send fragmented MP4 or FLV with H.264 and AAC"
+        "{what} cannot be taken here: send fragmented MP4, MPEG-TS or FLV"
     ))
 }

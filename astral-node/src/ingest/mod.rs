@@ -1,8 +1,9 @@
 //! Encoders' connections, and how their media become signed frames in the store.
 //!
 //! ```text
-//!  rtmp ─┐  SourceEvent              slot          marks durable
-//!  http ─┴────────────► Session ─► Segmenter ─► Publisher ─► sign ─► StreamStore
+//!  frames ─┐
+//!  rtmp   ─┤  SourceEvent              slot          marks durable
+//!  http   ─┴──────────► Session ─► Segmenter ─► Publisher ─► sign ─► StreamStore
 //!                          ▲                        ▲
 //!                 Registry: by stream key           └ one per stream, outlives its sessions
 //! ```
@@ -17,6 +18,7 @@
 //! Nothing here knows peers, records or the API: what the rest of the node has to know
 //! about an encoder is in [`SourceState`].
 
+pub(crate) mod frames;
 pub(crate) mod http;
 mod publisher;
 pub(crate) mod rtmp;

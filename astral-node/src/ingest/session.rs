@@ -7,12 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use astral_media::segmenter::{SegmentError, Segmented, Segmenter, Start, Wall};
 use astral_media::source::{SourceEvent, SourceTrack};
+use astral_proto::ids::StreamId;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::publisher::Prepared;
-use super::{Entry, Inner, MarksError};
+use super::{Entry, Inner, MarksError, SourceState};
 use crate::storage::Marks;
 use crate::store::StoreError;
 
@@ -125,6 +127,16 @@ impl Session {
             let _ = self.publish(segmenter.finish().into()).await;
         }
         self.release(clean);
+    }
+
+    /// The stream that this session publishes.
+    pub(crate) fn stream(&self) -> StreamId {
+        self.entry.id
+    }
+
+    /// Where the stream stands.
+    pub(crate) fn state(&self) -> watch::Receiver<SourceState> {
+        self.entry.state.subscribe()
     }
 
     /// Cancelled when the session is over from this side; [`Self::over`] says why.

@@ -657,10 +657,14 @@ async fn remuxed(clip: &Clip, options: &str, name: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn bodies_of_fragmented_mp4_and_flv_are_stored_frame_by_frame() {
+async fn bodies_of_every_container_are_stored_frame_by_frame() {
     let clip = Clip::new().await;
     let mp4 = "-movflags +cmaf+frag_keyframe -frag_duration 200000 -f mp4";
-    for (options, name) in [(mp4, "body.mp4"), ("-f flv", "body.flv")] {
+    for (options, name) in [
+        (mp4, "body.mp4"),
+        ("-f flv", "body.flv"),
+        ("-f mpegts", "body.ts"),
+    ] {
         let node = Node::new();
         let body = remuxed(&clip, options, name).await;
         assert_eq!(send(&node, pieces(&body)).await, Ok(()));
@@ -698,8 +702,11 @@ async fn bodies_of_other_kinds_are_refused_in_words() {
     let refused = async |body: &[u8]| send(&node, pieces(body)).await.unwrap_err();
     let is_unsupported = |error: &IngestError| matches!(error, IngestError::Unsupported(_));
     let is_malformed = |error: &IngestError| matches!(error, IngestError::Malformed(_));
-    let ts = remuxed(&clip, "-f mpegts", "body.ts").await;
-    assert!(is_unsupported(&refused(&ts).await));
+    let matroska = remuxed(&clip, "-f matroska", "body.mkv").await;
+    assert!(is_unsupported(&refused(&matroska).await));
+    let latm = remuxed(&clip, "-f mpegts -mpegts_flags latm", "latm.ts").await;
+    let latm = refused(&latm).await;
+    assert!(is_unsupported(&latm) && latm.to_string().contains("LATM"));
     assert!(is_unsupported(&refused(b"GIF89a, not a film").await));
     assert!(is_unsupported(&refused(b"short").await));
     assert!(is_malformed(&refused(b"").await));

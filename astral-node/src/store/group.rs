@@ -366,6 +366,17 @@ impl Group {
         Some((header.clone(), payload))
     }
 
+    /// Calls `with` for each frame from the first on, up to one that is not complete.
+    pub(super) fn each_complete(&self, mut with: impl FnMut(&FrameHeader)) {
+        let inner = lock(&self.inner);
+        for (next, (&index, slot)) in (0u32..).zip(&inner.frames) {
+            if index != next || slot.complete_at.is_none() {
+                return;
+            }
+            with(&slot.header);
+        }
+    }
+
     pub(super) fn set_payload(&self, index: u32, payload: &Bytes) {
         if let Some(slot) = lock(&self.inner).frames.get_mut(&index) {
             slot.payload = Some(payload.clone());

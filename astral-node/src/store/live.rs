@@ -339,7 +339,7 @@ fn entry_point(ring: &Ring, start: StartAt) -> Option<(u64, u32)> {
     chosen
 }
 
-fn frame(header: FrameHeader, payload: Bytes) -> Frame {
+pub(super) fn frame(header: FrameHeader, payload: Bytes) -> Frame {
     Frame {
         track: header.track,
         epoch: header.epoch,

@@ -29,6 +29,7 @@ mod group;
 mod live;
 mod rate;
 mod ring;
+mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -51,6 +52,7 @@ pub(crate) use cursor::{GroupCursor, Piece};
 pub(crate) use group::Group;
 pub(crate) use live::{LiveEvent, LiveReader, StartAt};
 use ring::Ring;
+pub(crate) use segments::Fetched;
 
 /// Groups that are kept however old they are.
 pub(crate) const GROUPS_KEPT: usize = 7;
@@ -344,7 +346,6 @@ impl StreamStore {
     }
 
     /// Where the stream stands, as its publisher says.
-    #[cfg(test)]
     pub(crate) fn state(&self) -> StreamState {
         lock(&self.ring).state
     }

@@ -782,3 +782,94 @@ async fn two_hundred_cursors_share_one_group() {
         assert_eq!(reader.await.unwrap().len(), 250);
     }
 }
+
+mod segments {
+    use astral_media::hls::State;
+
+    use super::*;
+
+    const PER_GROUP: u32 = 10;
+
+    fn picture(group: u64, index: u32) -> Frame {
+        Frame {
+            dts: group as i64 * 1_000 + i64::from(index) * 100,
+            duration: 100,
+            ..small(VIDEO, group, index, index)
+        }
+    }
+
+    fn push_group(source: &Source, store: &StreamStore, group: u64, holes: &[u32]) {
+        for index in (0..PER_GROUP).filter(|index| !holes.contains(index)) {
+            source.push(store, &picture(group, index)).unwrap();
+        }
+        let end = source.end(1, VIDEO, group, PER_GROUP);
+        store.end_group(end).unwrap();
+    }
+
+    fn shape(store: &StreamStore) -> Vec<(u64, State, usize)> {
+        let listed = store.segments(VIDEO);
+        listed
+            .iter()
+            .map(|segment| (segment.sequence, segment.state, segment.parts.len()))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn group_is_a_segment_and_its_frames_are_parts_of_it() {
+        let source = Source::new();
+        let store = source.started();
+        for group in 0..2 {
+            push_group(&source, &store, group, &[]);
+        }
+        for index in 0..5 {
+            source.push(&store, &picture(2, index)).unwrap();
+        }
+        let whole = |number| (number, State::Whole, 5);
+        assert_eq!(shape(&store), [whole(0), whole(1), (2, State::Open, 2)]);
+        let listed = store.segments(VIDEO);
+        assert_eq!((listed[0].micros, listed[1].wall_ms), (1_000_000, 1_000));
+        let Fetched::Frames(_, frames) = store.fetch(VIDEO, 1, Some(4)) else {
+            panic!("the last part of a whole segment");
+        };
+        let names: Vec<_> = frames.iter().map(|f| (f.group, f.index)).collect();
+        assert_eq!(names, [(1, 8), (1, 9)]);
+        assert!(matches!(store.fetch(VIDEO, 2, Some(2)), Fetched::NotYet));
+        assert!(matches!(store.fetch(VIDEO, 3, Some(0)), Fetched::NotYet));
+        for (sequence, part) in [(1, Some(5)), (2, Some(3)), (3, Some(1)), (4, None)] {
+            let fetched = store.fetch(VIDEO, sequence, part);
+            let fine = matches!(fetched, Fetched::Never);
+            assert!(fine || sequence == 3, "{sequence} {part:?}: {fetched:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hole_is_waited_for_then_a_gap_of_its_true_length_and_whole_once_it_is_filled() {
+        let source = Source::new();
+        let store = source.started();
+        push_group(&source, &store, 0, &[]);
+        push_group(&source, &store, 1, &[4]);
+        push_group(&source, &store, 2, &[]);
+        let first = (0, State::Whole, 5);
+        assert_eq!(shape(&store), [first, (1, State::Open, 2)]);
+        advance(HOLE_PATIENCE).await;
+        let last = (2, State::Whole, 5);
+        assert_eq!(shape(&store), [first, (1, State::Gap, 2), last]);
+        assert_eq!(store.segments(VIDEO)[1].micros, 1_000_000);
+        assert!(matches!(store.fetch(VIDEO, 1, None), Fetched::Never));
+        source.push(&store, &picture(1, 4)).unwrap();
+        assert_eq!(shape(&store), [first, (1, State::Whole, 5), last]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_begins_with_a_keyframe_and_counts_groups_that_never_came() {
+        let source = Source::new();
+        let store = source.started();
+        push_group(&source, &store, 4, &[0, 1, 2]);
+        push_group(&source, &store, 5, &[]);
+        push_group(&source, &store, 8, &[]);
+        advance(HOLE_PATIENCE).await;
+        let gap = |number| (number, State::Gap, 0);
+        let whole = |number| (number, State::Whole, 5);
+        assert_eq!(shape(&store), [whole(5), gap(6), gap(7), whole(8)]);
+    }
+}

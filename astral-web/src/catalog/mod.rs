@@ -7,17 +7,17 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use astral_proto::ids::StreamId;
 use astral_proto::record::{
-    Address, NodeRecord, SignedNode, SignedStream, StreamRecord, StreamState,
+    Address, NodeRecord, Role, SignedNode, SignedStream, StreamRecord, StreamState,
 };
 use astral_proto::slug::{full_slug, slug_of};
 use uuid::Uuid;
 
-pub(crate) use table::{Kind, LEASE_MS, Place, Row, Table, Taken, prefix};
+#[cfg(test)]
+pub(crate) use table::REMEMBERED_MS;
+pub(crate) use table::{Entry, Kind, LEASE_MS, Mark, Place, Row, Table, Taken, prefix};
 
 /// Why a record is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,15 @@ impl Kind for NodeRecord {
     fn is_tombstone(&self) -> bool {
         self.removed == Some(true)
     }
+
+    /// Supernodes first.
+    fn rank(&self) -> u64 {
+        u64::from(self.role == Role::Supernode)
+    }
+
+    fn slug(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Kind for StreamRecord {
@@ -71,6 +80,16 @@ impl Kind for StreamRecord {
     fn is_tombstone(&self) -> bool {
         self.state == StreamState::Ended
     }
+
+    /// By viewers; unlisted ones are in no list, so last.
+    fn rank(&self) -> u64 {
+        let viewers = self.viewers.unwrap_or(0).saturating_add(1);
+        if self.is_listed() { viewers } else { 0 }
+    }
+
+    fn slug(&self) -> Option<String> {
+        self.is_listed().then(|| slug_of(&self.name, self.id()))
+    }
 }
 
 /// What a slug leads to.
@@ -89,6 +108,12 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// Lets go of what is over at `now`.
+    pub(crate) fn expire(&mut self, now: u64) {
+        self.nodes.expire(now);
+        self.streams.expire(now);
+    }
+
     /// Takes in a node's record from a caller at `ip`.
     ///
     /// # Errors
@@ -98,7 +123,7 @@ impl Catalog {
         record: SignedNode,
         ip: IpAddr,
         now: u64,
-    ) -> Result<(Taken, Vec<Uuid>), Refusal> {
+    ) -> Result<Taken, Refusal> {
         let own = |address: &Address| address.0.ip().to_canonical() == ip && address.0.port() != 0;
         if !record.value().addresses.iter().all(own) {
             return Err(Refusal::Foreign(ip));
@@ -115,74 +140,96 @@ impl Catalog {
         record: SignedStream,
         ip: IpAddr,
         now: u64,
-    ) -> Result<(Taken, Vec<Uuid>), Refusal> {
+    ) -> Result<Taken, Refusal> {
         self.streams.submit(record, prefix(ip), now)
     }
 
-    /// Nodes that a caller may be told of: loopback addresses lead elsewhere from elsewhere.
+    /// Nodes that a caller may be told of, by name.
     pub(crate) fn nodes_for(
         &self,
         local: bool,
         after: Option<Place>,
-        now: u64,
     ) -> impl Iterator<Item = &Row<NodeRecord>> {
-        self.nodes.live_after(after, now).filter(move |row| {
-            local
-                || !row
-                    .record
-                    .value()
-                    .addresses
-                    .iter()
-                    .any(Address::is_loopback)
-        })
+        let rows = self.nodes.after(after);
+        rows.filter(move |row| is_for(local, row))
     }
 
-    /// Listed streams.
-    pub(crate) fn streams(
-        &self,
-        after: Option<Place>,
-        now: u64,
-    ) -> impl Iterator<Item = &Row<StreamRecord>> {
-        let rows = self.streams.live_after(after, now);
+    /// Supernodes that a caller may be told of.
+    pub(crate) fn supernodes_for(&self, local: bool) -> impl Iterator<Item = &Row<NodeRecord>> {
+        self.nodes.ranked(1).filter(move |row| is_for(local, row))
+    }
+
+    /// Listed streams, by name.
+    pub(crate) fn streams(&self, after: Option<Place>) -> impl Iterator<Item = &Row<StreamRecord>> {
+        let rows = self.streams.after(after);
         rows.filter(|row| row.record.value().is_listed())
     }
 
-    /// Which stream each bare slug belongs to: the one seen first.
-    pub(crate) fn owners(&self, now: u64) -> BTreeMap<String, StreamId> {
-        let mut owners = BTreeMap::new();
-        for row in self.streams(None, now) {
-            let id = row.record.value().id();
-            let claim = (row.since, id);
-            let bare = slug_of(&row.record.value().name, id);
-            let owner = owners.entry(bare).or_insert(claim);
-            *owner = claim.min(*owner);
+    /// Listed streams, those with the most viewers first.
+    pub(crate) fn top_streams(&self) -> impl Iterator<Item = &Row<StreamRecord>> {
+        self.streams.ranked(1)
+    }
+
+    /// The slug under which a stream is shown: bare for the one seen first.
+    pub(crate) fn slug(&self, record: &StreamRecord) -> String {
+        let bare = slug_of(&record.name, record.id());
+        let first = self.streams.of_slug(&bare).next();
+        if first.is_some_and(|row| row.record.value().id() == record.id()) {
+            bare
+        } else {
+            full_slug(&record.name, record.id())
         }
-        owners
-            .into_iter()
-            .map(|(slug, (_, id))| (slug, id))
-            .collect()
     }
 
     /// The stream that `text` names: an id, a slug, or a slug with a suffix.
-    pub(crate) fn find(&self, text: &str, now: u64) -> Found<'_> {
-        if let Ok(id) = text.parse::<StreamId>() {
-            let row = self.streams.row(id.0).filter(|row| row.is_live(now));
-            return row.map_or(Found::Nothing, Found::One);
+    pub(crate) fn find(&self, text: &str) -> Found<'_> {
+        if let Ok(id) = text.parse::<Uuid>() {
+            return self.streams.row(id).map_or(Found::Nothing, Found::One);
         }
-        let full = |row: &&Row<StreamRecord>| {
+        let is_it = |row: &&Row<StreamRecord>| {
             let record = row.record.value();
             full_slug(&record.name, record.id()) == text
         };
-        let exact: Vec<_> = self.streams(None, now).filter(full).collect();
+        // Of a name without ASCII letters the bare slug has a suffix already.
+        let bare = text.rsplit_once('~').map_or(text, |(bare, _)| bare);
+        let rows = self.streams.of_slug(bare).chain(self.streams.of_slug(text));
+        let exact: Vec<_> = rows.filter(is_it).collect();
         match exact.as_slice() {
             [row] => Found::One(row),
-            [] => self.owners(now).get(text).map_or(Found::Nothing, |id| {
-                self.streams.row(id.0).map_or(Found::Nothing, Found::One)
-            }),
+            [] => match self.streams.of_slug(text).next() {
+                Some(row) => Found::One(row),
+                None => Found::Nothing,
+            },
             many => {
                 let id = |row: &&Row<StreamRecord>| row.record.value().id().to_string();
                 Found::Many(many.iter().map(id).collect())
             }
         }
     }
+
+    /// Slugs that a person may have meant.
+    pub(crate) fn near(&self, text: &str, most: usize) -> Vec<String> {
+        let wanted = text.to_lowercase();
+        let wanted = wanted.split('~').next().unwrap_or("");
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        let near = self.top_streams().take(NEAR_OUT_OF).filter(|row| {
+            let record = row.record.value();
+            let slug = slug_of(&record.name, record.id());
+            slug.contains(wanted) || wanted.contains(&*slug)
+        });
+        near.take(most)
+            .map(|row| self.slug(row.record.value()))
+            .collect()
+    }
+}
+
+/// Streams that are looked through for a name which is not known.
+const NEAR_OUT_OF: usize = 1_000;
+
+/// Whether a caller may be told of a node: loopback addresses lead elsewhere from elsewhere.
+fn is_for(local: bool, row: &Row<NodeRecord>) -> bool {
+    let addresses = &row.record.value().addresses;
+    local || !addresses.iter().any(Address::is_loopback)
 }

@@ -1,11 +1,15 @@
 //! Records of one kind: leases, order, and bounds.
 //!
-//! A row is kept for [`REMEMBERED_MS`] after its lease, so that a record which was
-//! replaced, withdrawn or forgotten by its owner cannot be played back.
+//! Two parts: *live* rows, with the indexes that lists are read from, and *marks*: the
+//! highest `seq` of what is gone, kept for [`REMEMBERED_MS`], so that a record which was
+//! replaced, withdrawn or forgotten by its owner cannot be played back. Reading costs
+//! what is shown, not what is remembered.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use astral_proto::ids::sha256;
 use astral_proto::record::{Record, SignedRecord};
 use uuid::Uuid;
 
@@ -15,9 +19,12 @@ use super::Refusal;
 /// renew at a third of it (DESIGN §7).
 pub(crate) const LEASE_MS: u64 = 30_000;
 /// How long the highest `seq` is remembered after its lease, in milliseconds (DESIGN §3).
-const REMEMBERED_MS: u64 = 24 * 3_600 * 1_000;
-/// Rows of a table: at most 4 KiB each, so 400 MB if a stranger filled it to the brim.
-const ROWS_MAX: usize = 100_000;
+pub(crate) const REMEMBERED_MS: u64 = 24 * 3_600 * 1_000;
+/// Live rows of a table: at most 4 KiB each, so 200 MB if strangers of 800 networks filled
+/// it to the brim.
+const ROWS_MAX: usize = 50_000;
+/// Marks of a table, about 150 bytes each; beyond that the oldest is forgotten.
+const MARKS_MAX: usize = 200_000;
 
 /// What a table must know of a record.
 pub(crate) trait Kind: Record {
@@ -31,6 +38,10 @@ pub(crate) trait Kind: Record {
     fn name(&self) -> &str;
     /// Whether its owner has withdrawn it.
     fn is_tombstone(&self) -> bool;
+    /// What comes first where only some are shown.
+    fn rank(&self) -> u64;
+    /// What it can be found by besides its id.
+    fn slug(&self) -> Option<String>;
 }
 
 /// The network that a caller is counted under: /24, or /48 of IPv6. `None` is loopback,
@@ -57,7 +68,7 @@ pub(crate) fn prefix(ip: IpAddr) -> Prefix {
 /// A row's place in the order of a list: its name, then its id.
 pub(crate) type Place = (String, Uuid);
 
-/// A record and what is known of it here. Times are Unix milliseconds.
+/// A live record and what is known of it here. Times are Unix milliseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Row<T> {
     pub(crate) record: SignedRecord<T>,
@@ -70,10 +81,30 @@ pub(crate) struct Row<T> {
     pub(crate) prefix: Prefix,
 }
 
-impl<T: Kind> Row<T> {
-    pub(crate) fn is_live(&self, now: u64) -> bool {
-        now < self.expires && !self.record.value().is_tombstone()
-    }
+/// What is left of a record that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) seq: u64,
+    /// As a row's.
+    pub(crate) since: u64,
+    /// Digest of the name that `since` is about.
+    pub(crate) name: u64,
+    /// When it is forgotten.
+    pub(crate) until: u64,
+}
+
+/// A name's digest: a mark need not keep 100 characters of four bytes.
+pub(crate) fn digest(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&sha256(name.as_bytes())[..8]);
+    u64::from_be_bytes(bytes)
+}
+
+/// What is known of an id, for whoever keeps it.
+pub(crate) enum Entry<'a, T> {
+    Live(&'a Row<T>),
+    Gone(Mark),
+    Unknown,
 }
 
 /// What became of a submission.
@@ -88,8 +119,13 @@ pub(crate) enum Taken {
 pub(crate) struct Table<T> {
     rows: BTreeMap<Uuid, Row<T>>,
     by_name: BTreeSet<Place>,
-    by_expiry: BTreeSet<(u64, Uuid)>,
+    by_rank: BTreeSet<(Reverse<u64>, Uuid)>,
+    by_slug: BTreeSet<(String, u64, Uuid)>,
     by_prefix: BTreeSet<(Prefix, Uuid)>,
+    by_expiry: BTreeSet<(u64, Uuid)>,
+    marks: BTreeMap<Uuid, Mark>,
+    by_end: BTreeSet<(u64, Uuid)>,
+    changed: BTreeSet<Uuid>,
 }
 
 impl<T> Default for Table<T> {
@@ -97,32 +133,66 @@ impl<T> Default for Table<T> {
         Self {
             rows: BTreeMap::new(),
             by_name: BTreeSet::new(),
-            by_expiry: BTreeSet::new(),
+            by_rank: BTreeSet::new(),
+            by_slug: BTreeSet::new(),
             by_prefix: BTreeSet::new(),
+            by_expiry: BTreeSet::new(),
+            marks: BTreeMap::new(),
+            by_end: BTreeSet::new(),
+            changed: BTreeSet::new(),
         }
     }
 }
 
 impl<T: Kind> Table<T> {
+    /// How many are live, as of the last [`Self::expire`].
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// How many are remembered.
+    pub(crate) fn marks(&self) -> usize {
+        self.marks.len()
+    }
+
     pub(crate) fn row(&self, id: Uuid) -> Option<&Row<T>> {
         self.rows.get(&id)
     }
 
-    /// Live rows by name, then id, from behind `after`.
-    pub(crate) fn live_after(
-        &self,
-        after: Option<Place>,
-        now: u64,
-    ) -> impl Iterator<Item = &Row<T>> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        let ids = self.by_name.range((from, Unbounded));
-        ids.filter_map(|(_, id)| self.rows.get(id))
-            .filter(move |row| row.is_live(now))
+    pub(crate) fn entry(&self, id: Uuid) -> Entry<'_, T> {
+        match (self.rows.get(&id), self.marks.get(&id)) {
+            (Some(row), _) => Entry::Live(row),
+            (None, Some(mark)) => Entry::Gone(*mark),
+            (None, None) => Entry::Unknown,
+        }
     }
 
-    /// Takes a record in at `now` from a caller of `prefix`; gives the ids of rows that had
-    /// to go for it.
+    /// Rows by name, then id, from behind `after`.
+    pub(crate) fn after(&self, after: Option<Place>) -> impl Iterator<Item = &Row<T>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let places = self.by_name.range((from, Unbounded));
+        places.filter_map(|(_, id)| self.rows.get(id))
+    }
+
+    /// Rows by rank, the highest first, down to `least`.
+    pub(crate) fn ranked(&self, least: u64) -> impl Iterator<Item = &Row<T>> {
+        let places = self.by_rank.range(..=(Reverse(least), Uuid::max()));
+        places.filter_map(|(_, id)| self.rows.get(id))
+    }
+
+    /// Rows of a slug, the one seen first coming first.
+    pub(crate) fn of_slug<'a>(
+        &'a self,
+        slug: &str,
+    ) -> impl Iterator<Item = &'a Row<T>> + use<'a, T> {
+        let slug = slug.to_owned();
+        let places = self.by_slug.range((slug.clone(), 0, Uuid::nil())..);
+        let places = places.take_while(move |(other, _, _)| *other == slug);
+        places.filter_map(|(_, _, id)| self.rows.get(id))
+    }
+
+    /// Takes a record in at `now` from a caller of `prefix`.
     ///
     /// # Errors
     /// It is not newer than what is known, or there is no room.
@@ -131,38 +201,40 @@ impl<T: Kind> Table<T> {
         record: SignedRecord<T>,
         prefix: Prefix,
         now: u64,
-    ) -> Result<(Taken, Vec<Uuid>), Refusal> {
-        let mut gone = self.forget(now);
-        let id = record.value().uuid();
-        let known = self.rows.get(&id);
-        if known.is_some_and(|row| record.value().seq() <= row.record.value().seq()) {
+    ) -> Result<Taken, Refusal> {
+        self.expire(now);
+        let (id, seq) = (record.value().uuid(), record.value().seq());
+        let known = match self.entry(id) {
+            Entry::Live(row) => {
+                let value = row.record.value();
+                Some((value.seq(), row.since, digest(value.name())))
+            }
+            Entry::Gone(mark) => Some((mark.seq, mark.since, mark.name)),
+            Entry::Unknown => None,
+        };
+        if known.is_some_and(|(newest, _, _)| seq <= newest) {
             return Err(Refusal::Stale);
         }
-        let was_live = known.is_some_and(|row| row.is_live(now));
-        let since = known
-            .filter(|row| row.record.value().name() == record.value().name())
-            .map_or(now, |row| row.since);
-        if !record.value().is_tombstone() && prefix.is_some() {
-            let others = self
-                .by_prefix
-                .range((prefix, Uuid::nil())..=(prefix, Uuid::max()));
-            let live = others
-                .filter(|(_, other)| *other != id && self.rows[other].is_live(now))
-                .take(T::PER_PREFIX)
-                .count();
-            if live == T::PER_PREFIX {
-                return Err(Refusal::Crowded(T::PER_PREFIX));
-            }
+        let name = digest(record.value().name());
+        let since = known.filter(|(_, _, old)| *old == name);
+        let since = since.map_or(now, |(_, since, _)| since);
+        let was_live = self.rows.contains_key(&id);
+        if record.value().is_tombstone() {
+            // Of strangers' tombstones for what was never here, nothing needs to stay long.
+            let until = now + LEASE_MS + if known.is_some() { REMEMBERED_MS } else { 0 };
+            self.remove(id);
+            self.mark(
+                id,
+                Mark {
+                    seq,
+                    since,
+                    name,
+                    until,
+                },
+            );
+            return Ok(if was_live { Taken::Renewed } else { Taken::New });
         }
-        if known.is_none() && self.rows.len() >= ROWS_MAX {
-            match self.by_expiry.first() {
-                Some(&(expires, oldest)) if expires <= now => {
-                    self.remove(oldest);
-                    gone.push(oldest);
-                }
-                Some(_) | None => return Err(Refusal::Full),
-            }
-        }
+        self.room(id, prefix)?;
         self.insert(Row {
             record,
             since,
@@ -170,39 +242,102 @@ impl<T: Kind> Table<T> {
             expires: now + LEASE_MS,
             prefix,
         });
-        let taken = if was_live { Taken::Renewed } else { Taken::New };
-        Ok((taken, gone))
+        Ok(if was_live { Taken::Renewed } else { Taken::New })
     }
 
-    /// Puts a row in the place of the one of its id.
-    pub(crate) fn insert(&mut self, row: Row<T>) {
-        let id = row.record.value().uuid();
-        self.remove(id);
-        self.by_name
-            .insert((row.record.value().name().to_owned(), id));
-        self.by_expiry.insert((row.expires, id));
-        self.by_prefix.insert((row.prefix, id));
-        self.rows.insert(id, row);
-    }
-
-    fn remove(&mut self, id: Uuid) {
-        if let Some(row) = self.rows.remove(&id) {
-            self.by_name
-                .remove(&(row.record.value().name().to_owned(), id));
-            self.by_expiry.remove(&(row.expires, id));
-            self.by_prefix.remove(&(row.prefix, id));
-        }
-    }
-
-    fn forget(&mut self, now: u64) -> Vec<Uuid> {
-        let mut gone = Vec::new();
-        while let Some(&(expires, id)) = self.by_expiry.first() {
-            if expires + REMEMBERED_MS > now {
-                break;
+    /// Whether there is a place for this id among those of its network, and among all.
+    fn room(&self, id: Uuid, prefix: Prefix) -> Result<(), Refusal> {
+        if prefix.is_some() {
+            let places = (prefix, Uuid::nil())..=(prefix, Uuid::max());
+            let others = self
+                .by_prefix
+                .range(places)
+                .filter(|(_, other)| *other != id);
+            if others.take(T::PER_PREFIX).count() == T::PER_PREFIX {
+                return Err(Refusal::Crowded(T::PER_PREFIX));
             }
-            self.remove(id);
-            gone.push(id);
         }
-        gone
+        if self.rows.len() >= ROWS_MAX && !self.rows.contains_key(&id) {
+            return Err(Refusal::Full);
+        }
+        Ok(())
+    }
+
+    /// Puts a row in the place of all that is known of its id.
+    pub(crate) fn insert(&mut self, row: Row<T>) {
+        let value = row.record.value();
+        let (id, name) = (value.uuid(), value.name().to_owned());
+        let (rank, slug) = (Reverse(value.rank()), value.slug());
+        self.remove(id);
+        self.unmark(id);
+        self.by_name.insert((name, id));
+        self.by_rank.insert((rank, id));
+        self.by_slug.extend(slug.map(|slug| (slug, row.since, id)));
+        self.by_prefix.insert((row.prefix, id));
+        self.by_expiry.insert((row.expires, id));
+        self.rows.insert(id, row);
+        self.changed.insert(id);
+    }
+
+    /// Remembers what is gone.
+    pub(crate) fn mark(&mut self, id: Uuid, mark: Mark) {
+        self.unmark(id);
+        if self.marks.len() >= MARKS_MAX
+            && let Some((_, oldest)) = self.by_end.pop_first()
+        {
+            self.marks.remove(&oldest);
+            self.changed.insert(oldest);
+        }
+        self.marks.insert(id, mark);
+        self.by_end.insert((mark.until, id));
+        self.changed.insert(id);
+    }
+
+    /// Lets go of what is over at `now`.
+    pub(crate) fn expire(&mut self, now: u64) {
+        while let Some(&(expires, id)) = self.by_expiry.first()
+            && expires <= now
+        {
+            if let Some(row) = self.remove(id) {
+                let value = row.record.value();
+                let mark = Mark {
+                    seq: value.seq(),
+                    since: row.since,
+                    name: digest(value.name()),
+                    until: expires + REMEMBERED_MS,
+                };
+                self.mark(id, mark);
+            }
+        }
+        while let Some(&(until, id)) = self.by_end.first()
+            && until <= now
+        {
+            self.unmark(id);
+            self.changed.insert(id);
+        }
+    }
+
+    /// The ids whose entries are not as they were when this was asked last.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<Uuid> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn remove(&mut self, id: Uuid) -> Option<Row<T>> {
+        let row = self.rows.remove(&id)?;
+        let value = row.record.value();
+        self.by_name.remove(&(value.name().to_owned(), id));
+        self.by_rank.remove(&(Reverse(value.rank()), id));
+        if let Some(slug) = value.slug() {
+            self.by_slug.remove(&(slug, row.since, id));
+        }
+        self.by_prefix.remove(&(row.prefix, id));
+        self.by_expiry.remove(&(row.expires, id));
+        Some(row)
+    }
+
+    fn unmark(&mut self, id: Uuid) {
+        if let Some(mark) = self.marks.remove(&id) {
+            self.by_end.remove(&(mark.until, id));
+        }
     }
 }

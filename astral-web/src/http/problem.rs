@@ -1,16 +1,19 @@
 //! Every refusal as `application/problem+json` (RFC 9457).
 
+use std::time::Duration;
+
 use astral_proto::api::Problem;
 use astral_proto::record::RecordError;
 use axum::response::{IntoResponse, Response};
 use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, StatusCode};
 
-use crate::catalog::Refusal;
-use crate::state::Failed;
+use crate::catalog::{LEASE_MS, Refusal};
 
 /// Media type of a problem.
 const PROBLEM_JSON: &str = "application/problem+json";
+/// When a place may have become free.
+const LEASE: Duration = Duration::from_millis(LEASE_MS);
 
 /// A request that is not fulfilled.
 #[derive(Debug)]
@@ -46,11 +49,31 @@ impl Failure {
         failure
     }
 
+    /// 404: no stream of this name, though perhaps near ones.
+    pub(super) fn unknown_stream(candidates: Vec<String>) -> Self {
+        let detail = "no stream of this name is known here";
+        let mut failure = Self::new(StatusCode::NOT_FOUND, detail);
+        failure.problem.candidates = candidates;
+        failure
+    }
+
     /// Status, detail and candidates, for a page.
     pub(super) fn into_parts(self) -> (StatusCode, String, Vec<String>) {
         let status = StatusCode::from_u16(self.problem.status)
             .expect("a failure is made from a status code");
         (status, self.problem.detail, self.problem.candidates)
+    }
+
+    /// 429: the caller has to wait this long.
+    pub(super) fn too_many(detail: impl Into<String>, wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            .after(u64::try_from(seconds).unwrap_or(u64::MAX))
+    }
+
+    /// The status of its answer.
+    pub(super) fn status(&self) -> u16 {
+        self.problem.status
     }
 
     /// The same with the seconds after which to try again.
@@ -86,20 +109,13 @@ impl From<RecordError> for Failure {
     }
 }
 
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Self {
-        let Failed::Refused(refusal) = failed else {
-            return Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the record could not be kept",
-            )
-            .after(5);
-        };
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
             Refusal::Stale => Self::new(StatusCode::CONFLICT, detail),
             Refusal::Foreign(_) => Self::unacceptable(detail),
-            Refusal::Crowded(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).after(30),
+            Refusal::Crowded(_) => Self::too_many(detail, LEASE),
             Refusal::Full => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).after(30),
         }
     }

@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use astral_proto::api::web::{WebNode, WebStream};
 use astral_proto::api::{Role, StreamState, Track};
-use astral_proto::ids::{StreamId, sha256};
+use astral_proto::ids::sha256;
 use astral_proto::link::ShareLink;
 use astral_proto::record::{self, NodeRecord, StreamRecord, TrackSummary};
-use astral_proto::slug::{full_slug, slug_of};
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::catalog::{Catalog, Row};
@@ -49,10 +48,9 @@ pub(super) fn node(row: &Row<NodeRecord>) -> WebNode {
 
 /// Supernodes for a caller: the same ones for the same caller while they last, others
 /// for others, and from as many networks as there are.
-pub(super) fn supernodes(catalog: &Catalog, caller: IpAddr, now: u64) -> Vec<WebNode> {
+pub(super) fn supernodes(catalog: &Catalog, caller: IpAddr) -> Vec<WebNode> {
     let mut ranked: Vec<_> = catalog
-        .nodes_for(caller.is_loopback(), None, now)
-        .filter(|row| row.record.value().role == record::Role::Supernode)
+        .supernodes_for(caller.is_loopback())
         .map(|row| {
             let seed = format!("{caller} {}", row.record.value().id());
             (sha256(seed.as_bytes()), row)
@@ -74,19 +72,19 @@ pub(super) fn supernodes(catalog: &Catalog, caller: IpAddr, now: u64) -> Vec<Web
 }
 
 /// What all streams of one answer have in common.
-pub(super) struct Shelf {
-    owners: BTreeMap<String, StreamId>,
+pub(super) struct Shelf<'a> {
+    catalog: &'a Catalog,
     addresses: Vec<String>,
 }
 
-impl Shelf {
-    pub(super) fn new(catalog: &Catalog, caller: IpAddr, now: u64) -> Self {
-        let supernodes = supernodes(catalog, caller, now);
+impl<'a> Shelf<'a> {
+    pub(super) fn new(catalog: &'a Catalog, caller: IpAddr) -> Self {
+        let supernodes = supernodes(catalog, caller);
         let addresses = supernodes
             .into_iter()
             .filter_map(|node| node.addresses.into_iter().next());
         Self {
-            owners: catalog.owners(now),
+            catalog,
             addresses: addresses.take(SHARE_ADDRESSES_MAX).collect(),
         }
     }
@@ -94,18 +92,13 @@ impl Shelf {
     pub(super) fn stream(&self, row: &Row<StreamRecord>) -> WebStream {
         let record = row.record.value();
         let id = record.id();
-        let bare = slug_of(&record.name, id);
         let share = ShareLink {
             stream: id,
             addresses: self.addresses.clone(),
         };
         WebStream {
             id,
-            slug: if self.owners.get(&bare) == Some(&id) {
-                bare
-            } else {
-                full_slug(&record.name, id)
-            },
+            slug: self.catalog.slug(record),
             name: record.name.clone(),
             description: record.description.clone().unwrap_or_default(),
             publisher: record.publisher,

@@ -19,11 +19,13 @@ use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub struct Server {
+    client: Client<HttpConnector, Full<Bytes>>,
     child: Child,
     url: String,
     folder: Option<TempDir>,
@@ -66,21 +68,70 @@ impl Server {
         Self::start_in(tempfile::tempdir().unwrap())
     }
 
+    /// Behind a proxy on loopback, so that a test can call from any address.
+    pub fn behind_proxy() -> Self {
+        Self::start_as(tempfile::tempdir().unwrap(), |command| {
+            command.args(["--trusted-proxy", "127.0.0.1"]);
+        })
+    }
+
     pub fn start_in(folder: TempDir) -> Self {
-        let mut child = command(folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_as(folder, |_| ())
+    }
+
+    pub fn start_as(folder: TempDir, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = command(folder.path());
+        change(&mut command);
+        Self::run(folder, command)
+    }
+
+    pub fn run(folder: TempDir, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        let at = line.find("http://").expect("a line with the address");
+        let at = line.rfind(" http").expect("a line with the address") + 1;
         let url = line[at..].trim().trim_end_matches('/').to_owned();
         Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
             child,
             url,
             folder: Some(folder),
         }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.split_once("://").unwrap().1
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 = line
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kib * 1024
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end, and gives the exit code.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     pub fn ready_file(&self) -> PathBuf {
@@ -118,7 +169,7 @@ impl Server {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let client = &self.client;
         let (parts, body) = client.request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer {
@@ -131,6 +182,16 @@ impl Server {
     pub async fn post(&self, path: &str, body: &str) -> Answer {
         let kind = [("content-type", "application/json")];
         self.ask("POST", path, &kind, body.as_bytes().to_vec())
+            .await
+    }
+
+    /// A submission as it comes through the proxy from `ip`.
+    pub async fn post_from(&self, ip: &str, path: &str, body: &str) -> Answer {
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-forwarded-for", ip),
+        ];
+        self.ask("POST", path, &headers, body.as_bytes().to_vec())
             .await
     }
 
@@ -152,8 +213,30 @@ pub fn submission(record: &[u8]) -> String {
     json!({"record": BASE64URL_NOPAD.encode(record)}).to_string()
 }
 
+/// A key of its own for each number.
+pub fn key(number: u32) -> SecretKey {
+    let mut seed = [7; 32];
+    seed[..4].copy_from_slice(&number.to_be_bytes());
+    SecretKey::from_seed(seed)
+}
+
 pub fn node(seed: u8, seq: u64, address: &str, removed: Option<bool>) -> SignedNode {
-    let key = SecretKey::from_seed([seed; 32]);
+    node_of(
+        &SecretKey::from_seed([seed; 32]),
+        seed,
+        seq,
+        address,
+        removed,
+    )
+}
+
+pub fn node_of(
+    key: &SecretKey,
+    seed: u8,
+    seq: u64,
+    address: &str,
+    removed: Option<bool>,
+) -> SignedNode {
     let record = NodeRecord {
         key: key.public(),
         seq,
@@ -166,7 +249,7 @@ pub fn node(seed: u8, seq: u64, address: &str, removed: Option<bool>) -> SignedN
         removed,
         load: None,
     };
-    SignedNode::sign(record, &key)
+    SignedNode::sign(record, key)
 }
 
 pub fn stream(seed: u8, seq: u64, change: impl FnOnce(&mut StreamRecord)) -> SignedStream {

@@ -300,7 +300,20 @@ impl Epoch {
             self.end_group(out);
             self.measure(age_ns, out);
             self.group = Group::new(self.group.number.saturating_add(1), at_ns);
+        } else if age_ns > i64::from(TARGET_RANGE_MS.1) * 1_000_000 / 2 {
+            self.fix_longest_target(out);
         }
+    }
+
+    /// A group that is already longer than half of the longest target decides it: OBS
+    /// makes 8.3 s, and a player would wait for two of them.
+    fn fix_longest_target(&mut self, out: &mut Vec<Segmented>) {
+        if self.video.is_none() || self.catalog.target_duration_ms.is_some() {
+            return;
+        }
+        self.catalog.target_duration_ms = Some(TARGET_RANGE_MS.1);
+        self.catalog.version += 1;
+        out.push(Segmented::Catalog(self.catalog.clone()));
     }
 
     fn group_max_ns(&self) -> i64 {

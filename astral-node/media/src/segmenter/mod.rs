@@ -88,7 +88,11 @@ pub struct Wall {
 /// What a stream keeps across its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Length of parts that the catalog announces, milliseconds; default 200.
+    /// Longest part that the catalog announces, milliseconds; default 215.
+    ///
+    /// Five frames of 40 ms, six of 33 or five bundles of AAC at 48 kHz (213.3 ms): a
+    /// limit of 200 ms would cut those into four, 171 ms, below the 85 % that
+    /// low-latency HLS asks for (rfc8216bis §4.4.4.9).
     pub part_target_ms: u32,
     /// Target duration that an earlier connection fixed, milliseconds: players do not
     /// expect it to change. Default none: fixed by the first two groups.
@@ -98,7 +102,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            part_target_ms: 200,
+            part_target_ms: 215,
             target_duration_ms: None,
         }
     }

@@ -259,6 +259,18 @@ fn groups_start_at_keyframes_and_the_target_is_fixed_after_two() {
 }
 
 #[test]
+fn a_group_longer_than_half_of_the_longest_target_fixes_it_at_once() {
+    let mut run = Run::new();
+    run.push([video_track(64), promise(true, false)]);
+    let frames = (0..=5_100).step_by(100);
+    run.push(frames.map(|ms| picture(ms, ms == 0)));
+    let catalogs = run.catalogs();
+    assert_eq!(catalogs.len(), 2);
+    assert_eq!(catalogs[1].target_duration_ms, Some(10_000));
+    assert_eq!((catalogs[1].version, catalogs[1].epoch), (1, 7));
+}
+
+#[test]
 fn a_keyframe_right_after_a_group_start_opens_no_group() {
     let mut run = Run::new();
     run.push([video_track(64), promise(true, false)]);

@@ -88,3 +88,38 @@ pub(crate) fn packets(path: &Path, stream: &str) -> Vec<Packet> {
         })
         .collect()
 }
+
+/// Hashes of the decoded pictures or pieces of sound, with their times in microseconds.
+pub(crate) fn decoded(path: &Path, stream: &str) -> Vec<Packet> {
+    let mut command = ffmpeg();
+    command.args(["-copyts", "-i"]).arg(path);
+    command.args(["-map", &format!("0:{stream}"), "-vsync", "passthrough"]);
+    command.args([
+        "-enc_time_base",
+        "1:1000000",
+        "-f",
+        "framehash",
+        "-hash",
+        "md5",
+        "-",
+    ]);
+    let output = run(&mut command).stdout;
+    let text = String::from_utf8(output).expect("framehash writes text");
+    let scale = text.lines().find_map(|line| line.strip_prefix("#tb 0: "));
+    let scale = scale.and_then(|scale| scale.split_once('/'));
+    let (num, den) = scale.expect("a time base");
+    let (num, den): (i64, i64) = (num.parse().expect("tb"), den.parse().expect("tb"));
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let fields: Vec<_> = line.split(',').map(str::trim).collect();
+            let micros =
+                |field: &str| field.parse::<i64>().expect("a time") * 1_000_000 * num / den;
+            Packet {
+                dts: micros(fields[1]),
+                pts: micros(fields[2]),
+                hash: fields[5].to_owned(),
+            }
+        })
+        .collect()
+}

@@ -1,13 +1,17 @@
-//! Live media for players: `stream.mp4` and the page's WebSocket.
+//! Live media for players: `stream.mp4`, `stream.ts`, low-latency HLS and the page's
+//! WebSocket.
 //!
 //! [`feed`] turns a reader's frames into pieces of fragmented MP4; [`mp4`] and
-//! [`ws`] carry them. Memory per player is a piece or two: the reader has its
-//! own place in the store, and the next piece is made when the last one is sent.
+//! [`ws`] carry them. [`ts`] makes packets of a transport stream, [`hls`] answers from
+//! the store. Memory per player is a piece or two: the reader has its own place in the
+//! store, and the next piece is made when the last one is sent.
 
 pub(super) mod egress;
 mod feed;
+pub(super) mod hls;
 pub(super) mod mp4;
 mod state;
+pub(super) mod ts;
 pub(super) mod ws;
 
 use hyper::Uri;

@@ -3,11 +3,13 @@
 mod abuse;
 mod encoder;
 mod events;
+mod frames;
 mod media;
 mod metrics;
 mod routes;
 mod safety;
 mod settings;
+mod ts;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -21,6 +21,7 @@ async fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
         "/assets/none",
         "/api/v1/streams/none",
         "/live/none/stream.mp4",
+        "/live/none/stream.ts",
     ] {
         node.get(path).await.is_problem(404);
     }
@@ -371,9 +372,57 @@ async fn the_watch_page_names_its_stream_harmlessly() {
     assert_eq!(odd.status, 404);
     assert!(odd.text().contains("&quot;&gt;&lt;script&gt;"));
     node.get("/watch/none").await.is_problem(404);
-    let script = node.get("/assets/player.js").await;
-    assert_eq!(
-        script.header("content-type"),
-        Some("text/javascript; charset=utf-8")
-    );
+    for joins in ["/watch/my-show", "/watch/my-show?embedded"] {
+        assert!(node.get(joins).await.text().contains("content=\"at once\""));
+    }
+    let framed = node.get("/watch/my-show?controls&embed").await;
+    assert!(framed.text().contains("content=\"click\""));
+}
+
+#[tokio::test]
+async fn assets_are_asked_for_again_only_when_they_have_changed() {
+    let node = served().await;
+    for (path, kind) in [
+        ("/assets/player/player.js", "text/javascript; charset=utf-8"),
+        (
+            "/assets/vendor/hls.min.mjs",
+            "text/javascript; charset=utf-8",
+        ),
+        ("/assets/common/base.css", "text/css; charset=utf-8"),
+        ("/assets/vendor/hls.js.LICENSE", "text/plain; charset=utf-8"),
+    ] {
+        let asset = node.get(path).await;
+        assert_eq!(
+            (asset.status, asset.header("content-type")),
+            (200, Some(kind))
+        );
+        let etag = asset.header("etag").unwrap();
+        let known = format!("If-None-Match: {etag}\r\n");
+        let again = node.ask("GET", path, &known, "").await;
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+    }
+    for path in ["/assets/none.js", "/assets/player", "/assets/../watch.html"] {
+        node.get(path).await.is_problem(404);
+    }
+}
+
+#[tokio::test]
+async fn the_owners_pages_carry_the_guard_and_nobody_elses_do() {
+    let node = served().await;
+    let frame =
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n";
+    let link = frame.replace("iframe", "document");
+    for path in ["/", "/publish"] {
+        let page = node.get(path).await;
+        assert_eq!(
+            (page.status, page.text().contains(node.handle.guard())),
+            (200, true)
+        );
+        assert_eq!(node.ask("GET", path, &link, "").await.status, 200);
+        node.ask("GET", path, frame, "").await.is_problem(403);
+        let proxied = node.ask("GET", path, "Via: 1.1 proxy\r\n", "").await;
+        assert_eq!(proxied.status, 401);
+        assert!(!proxied.text().contains(node.handle.guard()));
+        assert!(proxied.text().contains("<form"), "it asks for the token");
+    }
 }

@@ -36,6 +36,7 @@ async fn host_must_be_a_name_of_this_node() {
             "/health",
             "/api/v1/node",
             "/live/my-show/stream.mp4",
+            "/live/my-show/stream.ts",
             "/nothing",
         ] {
             let reply = node
@@ -79,6 +80,7 @@ async fn other_sites_are_refused_media_included() {
         for path in [
             "/api/v1/streams",
             "/live/my-show/stream.mp4",
+            "/live/my-show/stream.ts",
             "/watch/my-show",
             "/health",
         ] {
@@ -124,7 +126,7 @@ async fn links_lead_to_pages_and_to_nothing_else() {
     for path in [
         "/api/v1/streams",
         "/live/my-show/stream.mp4",
-        "/assets/player.js",
+        "/assets/player/player.js",
     ] {
         node.ask("GET", path, NAVIGATION, "").await.is_problem(403);
     }
@@ -276,7 +278,7 @@ async fn strangers_behind_a_proxy_are_no_local_callers() {
 #[tokio::test(start_paused = true)]
 async fn beyond_loopback_only_media_health_and_the_watch_page_are_open() {
     let node = served_with(|config| config.http = (Ipv4Addr::UNSPECIFIED, 0).into()).await;
-    for path in ["/health", "/watch/my-show", "/assets/player.js"] {
+    for path in ["/health", "/watch/my-show", "/assets/player/player.js"] {
         assert_eq!(node.get(path).await.status, 200, "{path}");
     }
     node.get("/live/none/stream.mp4").await.is_problem(404);
