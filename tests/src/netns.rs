@@ -76,9 +76,8 @@ impl Net {
             "ip", "-n", &self.name, "link", "set", &port, "master", "br0", "up",
         ]);
         run(&["ip", "-n", &host, "link", "set", "lo", "up"]);
-        address(&host, "add", number);
         run(&["ip", "-n", &host, "link", "set", "eth0", "up"]);
-        run(&["ip", "-n", &host, "route", "add", "default", "dev", "eth0"]);
+        move_to(&host, number);
         if walled {
             run(&["ip", "netns", "exec", &host, "nft", WALL]);
         }
@@ -86,17 +85,16 @@ impl Net {
     }
 }
 
-/// Gives a computer an address, or takes it away.
-pub fn address(host: &str, what: &str, number: u8) {
+/// Moves a computer to 203.0.113.`number`.
+pub fn move_to(host: &str, number: u8) {
+    run(&["ip", "-n", host, "addr", "flush", "dev", "eth0"]);
     let address = format!("203.0.113.{number}/24");
-    run(&["ip", "-n", host, "addr", what, &address, "dev", "eth0"]);
-    if what == "del" {
-        // The route went with the address.
-        let route = [
-            "ip", "-n", host, "route", "replace", "default", "dev", "eth0",
-        ];
-        run(&route);
-    }
+    run(&["ip", "-n", host, "addr", "add", &address, "dev", "eth0"]);
+    // The route goes with the last address.
+    let route = [
+        "ip", "-n", host, "route", "replace", "default", "dev", "eth0",
+    ];
+    run(&route);
 }
 
 impl Default for Net {

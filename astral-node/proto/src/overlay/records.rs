@@ -324,6 +324,12 @@ impl Records {
 }
 
 impl KnownNode {
+    /// Whether it may still be there: met within `met`, or heard anew within `heard`.
+    pub(crate) fn may_live(&self, now: Time, met: Duration, heard: Duration) -> bool {
+        let seen = self.from.is_none() && now.since(self.seen) < met;
+        seen || now.since(self.renewed) < heard
+    }
+
     /// Adds addresses: where it was met goes first, what was said last.
     fn place(&mut self, at: &[Address], first: bool) {
         for address in at {

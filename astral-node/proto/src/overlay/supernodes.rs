@@ -40,6 +40,8 @@ const FAILED_FOR: Duration = Duration::from_secs(30);
 /// A supernode that was heard of, and not met, counts for this long: astral-web is asked
 /// every 30 s, and supernodes sign anew every 10 s.
 const CANDIDATE_FOR: Duration = Duration::from_secs(90);
+/// Somebody who was met counts for this long.
+const MET_FOR: Duration = Duration::from_secs(3_600);
 /// Supernodes of one network prefix among those that a node keeps: an attacker has few.
 const PER_PREFIX: usize = 2;
 /// What astral-web told counts as told by one connection, which no shell numbers so.
@@ -196,6 +198,9 @@ impl Overlay {
         let connected = self.supernodes_by_rtt();
         let dialling = self.dials.values().filter(|dial| dial.supernode).count();
         let mut missing = wanted.saturating_sub(connected.len() + dialling);
+        if missing == 0 {
+            return;
+        }
         let mut prefixes: Vec<_> = connected
             .iter()
             .filter_map(|conn| prefix(self.peers.get(conn)?.remote))
@@ -229,7 +234,7 @@ impl Overlay {
             .records
             .nodes()
             .filter(|(node, known)| {
-                let counts = now.since(known.renewed) < CANDIDATE_FOR;
+                let counts = known.may_live(now, MET_FOR, CANDIDATE_FOR);
                 let free = *node != self.id
                     && !self.by_node.contains_key(node)
                     && !place.failed.contains_key(node)
