@@ -2,6 +2,8 @@
 //! root of Linux only. Everything in one is reached by programs that run there.
 
 use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -83,7 +85,44 @@ impl Net {
         }
         host
     }
+
+    /// A computer at 10.9.0.2 behind a router at 203.0.113.`number`; gives both.
+    pub fn behind_router(&mut self, number: u8) -> (String, String) {
+        let router = self.host(number, false);
+        let inner = format!("{router}-in");
+        run(&["ip", "netns", "add", &inner]);
+        self.hosts.push(inner.clone());
+        run(&[
+            "ip", "-n", &router, "link", "add", "lan", "type", "veth", "peer", "name", "eth0",
+            "netns", &inner,
+        ]);
+        for (host, link, address) in [
+            (&router, "lan", "10.9.0.1/24"),
+            (&inner, "eth0", "10.9.0.2/24"),
+        ] {
+            run(&["ip", "-n", host, "addr", "add", address, "dev", link]);
+            run(&["ip", "-n", host, "link", "set", link, "up"]);
+        }
+        run(&["ip", "-n", &inner, "link", "set", "lo", "up"]);
+        run(&[
+            "ip", "-n", &inner, "route", "add", "default", "via", "10.9.0.1",
+        ]);
+        let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+        let forward = ["ip", "netns", "exec", &router, "sh", "-c", forward];
+        run(&forward);
+        run(&["ip", "netns", "exec", &router, "nft", ROUTER]);
+        (router, inner)
+    }
 }
+
+/// Rules of a router that translates addresses, and forwards one port to the computer
+/// behind it.
+const ROUTER: &str = "table ip nat { \
+                      chain post { type nat hook postrouting priority srcnat; oifname eth0 masquerade; }; \
+                      chain pre { type nat hook prerouting priority dstnat; \
+                      iifname eth0 udp dport 9123 dnat to 10.9.0.2:8000; }; }";
+/// The port that the router forwards.
+pub const FORWARDED: u16 = 9123;
 
 /// Moves a computer to 203.0.113.`number`.
 pub fn move_to(host: &str, number: u8) {
@@ -230,4 +269,45 @@ pub async fn grows(what: &str, file: &Path, bytes: u64) {
         check(now >= before + bytes, format!("{now} bytes after {before}"))
     })
     .await;
+}
+
+/// Answers NAT-PMP (RFC 6886) on a router: every mapping gets the port [`FORWARDED`] of
+/// `external`. Runs in a thread for as long as the test does.
+pub fn serve_nat_pmp(router: &str, external: [u8; 4]) {
+    let path = format!("/run/netns/{router}");
+    std::thread::spawn(move || {
+        let namespace = File::open(path).expect("the router's namespace");
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)
+            .expect("root may enter it");
+        let socket = UdpSocket::bind(("0.0.0.0", 5351)).expect("the port is free there");
+        let mut packet = [0; 1100];
+        loop {
+            let (length, from) = socket.recv_from(&mut packet).expect("a socket that works");
+            let answer = nat_pmp(&packet[..length], external);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+}
+
+fn nat_pmp(request: &[u8], external: [u8; 4]) -> Vec<u8> {
+    let operation = request.get(1).copied().unwrap_or_default() & 0x7f;
+    let head = |result: u8| vec![0, 128 | operation, 0, result, 0, 0, 0, 9];
+    match (request.first(), request.len()) {
+        // "What is your address?"
+        (Some(0), 2) => [head(0), external.to_vec()].concat(),
+        // "Forward a port of yours to mine, for so long."
+        (Some(0), 12) => {
+            let port = FORWARDED.to_be_bytes();
+            [
+                head(0),
+                request[4..6].to_vec(),
+                port.to_vec(),
+                request[8..12].to_vec(),
+            ]
+            .concat()
+        }
+        // PCP and whatever else: unsupported version.
+        _ => head(1),
+    }
 }

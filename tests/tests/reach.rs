@@ -2,7 +2,7 @@
 //! its own (a network namespace).
 
 use astral_tests::ffmpeg::Clip;
-use astral_tests::netns::{Net, Node, allowed, grows, move_to};
+use astral_tests::netns::{FORWARDED, Net, Node, allowed, grows, move_to, serve_nat_pmp};
 use astral_tests::wait::{check, s, until};
 use serde_json::Value;
 
@@ -128,4 +128,20 @@ async fn viewer_whose_address_changes_goes_on_watching() {
     })
     .await;
     grows("the video goes on", &file, 4 * SOME).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_behind_a_router_is_reached_by_the_port_that_the_router_maps() {
+    if !allowed() {
+        return;
+    }
+    let mut net = Net::new();
+    let _supernode = supernode(&mut net, &[]).await;
+    let (router, host) = net.behind_router(9);
+    serve_nat_pmp(&router, [203, 0, 113, 9]);
+    let node = Node::start(&host, &["--peer", SUPERNODE]).await;
+    reach_is(&node, "reachable").await;
+    let status = node.json(&["status"]).to_string();
+    let mapped = format!("\"mapped\":\"203.0.113.9:{FORWARDED}\"");
+    assert!(status.contains(&mapped), "{status}");
 }
