@@ -3,15 +3,16 @@
 //! Every option is at once a flag (`--upstream-limit 20mbit`), an environment
 //! variable (`ASTRAL_NODE_UPSTREAM_LIMIT`, lists separated by spaces) and a key of
 //! the TOML settings file, spelt like the flag (`upstream-limit = "20mbit"`, lists
-//! as arrays). A flag wins over the environment, that over the file, and that over
-//! the default. So options hold no default of their own: it would hide the file.
+//! as arrays) or, as the API spells it, with `_` for `-`. A flag wins over the
+//! environment, that over the file, and that over the default. So options hold no
+//! default of their own: it would hide the file.
 
 mod live;
 mod rate;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -56,6 +57,9 @@ pub struct Config {
     pub upstream_limit: UpstreamLimit,
     /// astral-webs to bootstrap from: URLs without a final slash, at most 8.
     pub web: Vec<String>,
+    /// PEM file of certificates that https astral-webs may be signed by, besides the
+    /// system's; default none.
+    pub web_ca: Option<PathBuf>,
     /// Nodes to bootstrap from.
     pub peers: Vec<PeerAddress>,
     /// Whether this node may be a supernode; default [`Supernode::Auto`].
@@ -69,6 +73,8 @@ pub struct Config {
     pub public_http: Option<String>,
     /// Where to write the ready file too, besides the data folder.
     pub ready_file: Option<PathBuf>,
+    /// Whether the node detaches from the terminal and logs to its data folder; default no.
+    pub daemonize: bool,
     /// How log lines look; default text.
     pub log_format: LogFormat,
     /// What is logged: -1 warnings, 0 also news (the default), 1 also state changes, 2 everything.
@@ -191,7 +197,8 @@ fn origin_of(url: &str) -> Option<String> {
     version,
     about = "Publishes, forwards and plays live streams, peer to peer",
     after_help = "Every option can stand in the settings file under the name of its flag, and in the \
-                  environment variable shown. Precedence: flag, environment, file, default."
+                  environment variable shown. Precedence: flag, environment, what was changed while the node \
+                  ran (astral settings), file, default."
 )]
 struct Args {
     /// Settings file (TOML), one key per option; unknown keys are an error
@@ -245,6 +252,7 @@ struct Options {
         value_name = "RATE",
         env = "ASTRAL_NODE_UPSTREAM_LIMIT"
     )]
+    #[serde(alias = "upstream_limit")]
     upstream_limit: Option<UpstreamLimit>,
 
     /// IP:port (TCP) of the HTTP API and the pages; port 0 picks a free one
@@ -275,6 +283,11 @@ struct Options {
     )]
     #[serde(deserialize_with = "texts")]
     web: Option<Vec<Web>>,
+
+    /// Trust this CA (PEM file), besides the system's, for an https astral-web: for development
+    #[arg(long, value_name = "FILE", env = "ASTRAL_NODE_WEB_CA")]
+    #[serde(alias = "web_ca")]
+    web_ca: Option<PathBuf>,
 
     /// A node to bootstrap from: host:port, UUID@host:port or a share link; repeatable
     #[arg(
@@ -309,21 +322,23 @@ struct Options {
         env = "ASTRAL_NODE_ALLOW_ORIGIN",
         value_delimiter = ' '
     )]
-    #[serde(deserialize_with = "texts")]
+    #[serde(alias = "allow_origin", deserialize_with = "texts")]
     allow_origin: Option<Vec<Origin>>,
 
     /// http(s) URL where strangers' browsers may play streams from this node; listed in its record
     #[arg(long, value_name = "URL", env = "ASTRAL_NODE_PUBLIC_HTTP")]
-    #[serde(deserialize_with = "text")]
+    #[serde(alias = "public_http", deserialize_with = "text")]
     public_http: Option<WebUrl>,
 
     /// Folder of the node's key, streams and ready file
     /// [default: $XDG_STATE_HOME/astral, else ~/.local/state/astral]
     #[arg(long, value_name = "DIR", env = "ASTRAL_NODE_DATA_DIR")]
+    #[serde(alias = "data_dir")]
     data_dir: Option<PathBuf>,
 
     /// Write the ready file (addresses and token, JSON) here too
     #[arg(long, value_name = "FILE", env = "ASTRAL_NODE_READY_FILE")]
+    #[serde(alias = "ready_file")]
     ready_file: Option<PathBuf>,
 
     /// Name of this node for people, at most 100 characters
@@ -347,10 +362,26 @@ struct Options {
         default_missing_value = "true",
         value_parser = BoolishValueParser::new()
     )]
+    #[serde(alias = "require_token")]
     require_token: Option<bool>,
+
+    /// Detach from the terminal and log to <data-dir>/astral-node.log; returns once the node
+    /// listens [default: false]
+    #[arg(
+        short = 'D',
+        long,
+        value_name = "BOOL",
+        env = "ASTRAL_NODE_DAEMONIZE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    daemonize: Option<bool>,
 
     /// How log lines look (on standard error) [default: text]
     #[arg(long, value_enum, env = "ASTRAL_NODE_LOG_FORMAT")]
+    #[serde(alias = "log_format")]
     log_format: Option<LogFormat>,
 
     /// Log more: -v state changes, -vv everything (RUST_LOG, if set, decides instead)
@@ -398,6 +429,7 @@ impl Options {
             quic: self.quic.or(weaker.quic),
             rtmp: self.rtmp.or(weaker.rtmp),
             web: self.web.or(weaker.web),
+            web_ca: self.web_ca.or(weaker.web_ca),
             peer: self.peer.or(weaker.peer),
             supernode: self.supernode.or(weaker.supernode),
             advertise: self.advertise.or(weaker.advertise),
@@ -408,6 +440,7 @@ impl Options {
             name: self.name.or(weaker.name),
             congestion: self.congestion.or(weaker.congestion),
             require_token: self.require_token.or(weaker.require_token),
+            daemonize: self.daemonize.or(weaker.daemonize),
             log_format: self.log_format.or(weaker.log_format),
             // One setting in two words: `-v` must win over `quiet = true` of a file.
             verbose: if louder { self.verbose } else { weaker.verbose },
@@ -438,6 +471,7 @@ impl Options {
             uuid: self.uuid,
             upstream_limit: self.upstream_limit.unwrap_or(UpstreamLimit::Learnt),
             web,
+            web_ca: self.web_ca,
             peers: self.peer.unwrap_or_default(),
             supernode: self.supernode.unwrap_or(Supernode::Auto),
             advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
@@ -447,6 +481,7 @@ impl Options {
             ),
             public_http: self.public_http.map(|url| url.0),
             ready_file: self.ready_file,
+            daemonize: self.daemonize.unwrap_or(false),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
             congestion: self.congestion.unwrap_or(Congestion::Cubic),
             require_token: self.require_token.unwrap_or(false),
@@ -519,7 +554,7 @@ impl FromStr for Origin {
         // Browsers send origins in lower case.
         let origin = text.to_ascii_lowercase();
         match web_host(&origin) {
-            Some(host) if !host.contains(['/', '?', '#', '@']) => Ok(Self(origin)),
+            Some(host) if is_authority(host) => Ok(Self(origin)),
             _ => Err(format!(
                 "`{text}` is not a web origin like https://example.org or http://127.0.0.1:8080"
             )),
@@ -537,7 +572,9 @@ impl FromStr for WebUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let url = text.trim_end_matches('/');
         match web_host(url) {
-            Some(rest) if !rest.contains(['?', '#', '@']) => Ok(Self(url.to_owned())),
+            Some(rest) if !rest.contains(['?', '#']) && has_authority(rest) => {
+                Ok(Self(url.to_owned()))
+            }
             _ => Err(format!(
                 "`{text}` is not a URL like https://live.example.org"
             )),
@@ -545,7 +582,7 @@ impl FromStr for WebUrl {
     }
 }
 
-/// Where astral-web is: a URL whose scheme this node speaks.
+/// Where astral-web is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Web(String);
 
@@ -553,11 +590,6 @@ impl FromStr for Web {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err(format!(
-                "`{text}`: this version speaks http:// only; put a proxy in front for https"
-            ));
-        }
         let WebUrl(url) = text.parse()?;
         Ok(Self(url))
     }
@@ -571,6 +603,27 @@ fn web_host(text: &str) -> Option<&str> {
     (rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
         && rest.bytes().all(|byte| byte.is_ascii_graphic()))
     .then_some(rest)
+}
+
+/// Whether `host` or `host:port` comes before the path.
+fn has_authority(rest: &str) -> bool {
+    is_authority(rest.split('/').next().unwrap_or(rest))
+}
+
+/// Whether it is `host` or `host:port`; IPv6 hosts stand in brackets.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        Some(_) | None => (text, None),
+    };
+    let is_named = |c: u8| c.is_ascii_alphanumeric() || b".-_".contains(&c);
+    let is_host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(literal) => literal.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_named),
+    };
+    let is_port =
+        |port: &str| port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_host && port.is_none_or(is_port)
 }
 
 /// A node's name: one line of 1 to 100 characters.

@@ -397,11 +397,8 @@ impl Handle {
     ///
     /// # Errors
     /// Always [`ApiError::Refused`] by this version: no node takes what it did not ask for.
-    #[expect(
-        clippy::unused_async,
-        reason = "asks the other node once nodes can be seeded"
-    )]
     pub async fn seed(&self, _id: StreamId, node: NodeId) -> Result<api::Ticket, ApiError> {
+        self.node_known(node).await?;
         Err(ApiError::Refused(format!(
             "node {node} takes only streams that it asked for"
         )))
@@ -430,6 +427,13 @@ impl Handle {
     /// # Errors
     /// [`ApiError::Unknown`] if it is not known.
     pub async fn forget(&self, node: NodeId) -> Result<(), ApiError> {
+        self.node_known(node).await?;
+        self.forget_peer(node).await?;
+        self.tell(Event::Forget { node }).await;
+        Ok(())
+    }
+
+    async fn node_known(&self, node: NodeId) -> Result<(), ApiError> {
         let known = self
             .inner
             .inbox
@@ -437,8 +441,6 @@ impl Handle {
         if known.await != Some(true) {
             return Err(ApiError::Unknown(format!("no node {node} is known")));
         }
-        self.forget_peer(node).await?;
-        self.tell(Event::Forget { node }).await;
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 
 mod bootstrap;
 mod config;
+pub mod daemon;
 mod driver;
 mod fanout;
 mod handle;

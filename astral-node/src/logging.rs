@@ -1,11 +1,17 @@
-//! The log: on standard error, as text or JSON lines.
+//! The log: as text or JSON lines on standard error, or in the data folder's file for a
+//! node that runs in the background.
+
+mod file;
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Config, LogFormat};
+use crate::daemon;
+use file::LogFile;
 
 /// Sets what is logged; the first log of this process keeps it.
 type Reload = Box<dyn Fn(EnvFilter) + Send + Sync>;
@@ -14,13 +20,31 @@ static RELOAD: OnceLock<Reload> = OnceLock::new();
 /// Starts logging; does nothing if this process logs already (tests run many nodes in one).
 ///
 /// `RUST_LOG`, if set, decides what is logged; else the verbosity.
-pub fn init(config: &Config) {
+///
+/// # Errors
+/// The log file of a node in the background cannot be opened.
+pub fn init(config: &Config) -> std::io::Result<()> {
+    if daemon::is_detached() {
+        let file = LogFile::open(daemon::log_path(&config.data_dir))?;
+        log_to(config, file, false);
+    } else {
+        log_to(config, std::io::stderr, std::io::stderr().is_terminal());
+    }
+    Ok(())
+}
+
+fn log_to<W>(config: &Config, writer: W, in_colour: bool)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(directives(config.verbosity)));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(writer)
+        // Said on standard error, which may be on the same full disk: that would panic.
+        .log_internal_errors(false)
+        .with_ansi(in_colour);
     match config.log_format {
         LogFormat::Text => {
             let log = log.with_filter_reloading();
@@ -76,7 +100,7 @@ mod tests {
     #[test]
     fn starting_the_log_twice_is_harmless() {
         let config = Config::default_in("/d");
-        init(&config);
-        init(&config);
+        init(&config).unwrap();
+        init(&config).unwrap();
     }
 }

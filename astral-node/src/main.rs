@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use astral_node::{Config, Node, logging, signals};
+use astral_node::{Config, Node, daemon, logging, signals};
 
 fn main() -> ExitCode {
     match run() {
@@ -16,7 +16,11 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let config = Config::load()?;
-    logging::init(&config);
+    if config.daemonize && !daemon::is_detached() {
+        return daemon::start(&config);
+    }
+    daemon::detach();
+    logging::init(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -66,6 +66,7 @@ pub struct Node {
     http: TcpListener,
     rtmp: Option<TcpListener>,
     ready_files: ReadyFiles,
+    trust: Arc<rustls::ClientConfig>,
 }
 
 impl Node {
@@ -74,6 +75,7 @@ impl Node {
     /// # Errors
     /// What is in the way: the data folder, an address that is taken.
     pub async fn load(config: Config) -> anyhow::Result<Self> {
+        let trust = bootstrap::trust(config.web_ca.as_deref(), &config.web)?;
         let storage = Storage::open(&config.data_dir)?;
         let settings = LiveSettings::new(config, storage.settings()?);
         let config = settings.now();
@@ -148,6 +150,7 @@ impl Node {
             http,
             rtmp,
             ready_files,
+            trust,
         })
     }
 
@@ -180,7 +183,8 @@ impl Node {
         handle.restore_streams()?;
         handle.bootstrap();
         handle.resume().await;
-        let rounds = bootstrap::start(&handle, self.started.described.clone());
+        let described = self.started.described.clone();
+        let rounds = bootstrap::start(&handle, described, &self.trust);
         tasks.spawn(became_ready(handle.clone(), rounds));
         tasks.spawn(whereabouts::watch(handle.clone()));
         if let Some(rtmp) = self.rtmp {

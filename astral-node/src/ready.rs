@@ -60,6 +60,12 @@ impl Drop for ReadyFiles {
     }
 }
 
+/// What the ready file in a data folder says, if there is one and it can be read.
+pub(crate) fn read(data_dir: &Path) -> Option<Ready> {
+    let text = std::fs::read(data_dir.join(FILE_NAME)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
 /// A new secret for the HTTP API: 64 hexadecimal digits.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Completes at the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once.
+/// Completes at the first SIGTERM or SIGINT; a second one ends the process at once.
 ///
 /// # Errors
 /// If the handlers cannot be installed.

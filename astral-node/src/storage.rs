@@ -455,7 +455,7 @@ fn not_opened(dir: &Path, error: DatabaseError) -> StorageError {
 }
 
 /// Makes the folder and what leads to it; a new one only its owner may enter.
-fn make_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -9,10 +9,12 @@
 //! Chromium. Whatever is missing fails the test and says which command brings it.
 
 pub mod api;
+pub mod ask;
 pub mod axe;
 pub mod bench;
 pub mod cdp;
 pub mod chain;
+pub mod events;
 pub mod ffmpeg;
 pub mod fmp4;
 pub mod hls;
@@ -24,6 +26,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod recording;
+pub mod schemathesis;
 pub mod synthetic;
 pub mod turn;
 pub mod wait;

@@ -59,6 +59,19 @@ pub fn ffmpeg() -> PathBuf {
     program(&["ffmpeg"])
 }
 
+/// `schemathesis`, in a folder of its own below `target`.
+pub fn schemathesis() -> PathBuf {
+    if let Some(path) = env::var_os("ASTRAL_TESTS_SCHEMATHESIS") {
+        return path.into();
+    }
+    let target = profile_dir().parent().map(Path::to_owned);
+    let path = target
+        .expect("a folder")
+        .join("schemathesis/bin/schemathesis");
+    assert!(path.is_file(), "no {}; {HOW_TO_INSTALL}", path.display());
+    path
+}
+
 /// Chromium under one of its names.
 pub fn chromium() -> PathBuf {
     if let Some(path) = env::var_os("ASTRAL_TESTS_CHROMIUM") {

@@ -60,7 +60,8 @@ impl Stage {
 
     /// Name, URL, and what is true once the page shows what there is to show.
     fn pages(&self) -> Vec<(&'static str, String, &'static str)> {
-        let plays = "window.astralStats?.().state === 'playing'";
+        let plays = "document.getElementById('pill').textContent === 'Live' &&
+            document.getElementById('overlay').hidden";
         let evil = "document.body.textContent.includes('<script>alert(1)</script>')";
         vec![
             ("dashboard", self.viewer.api.url("/"), evil),

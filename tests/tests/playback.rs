@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use astral_proto::api::Stream;
+use astral_tests::cdp::Browser;
 use astral_tests::chain::{Chain, flows, join};
 use astral_tests::ffmpeg::{Clip, Encoder};
 use astral_tests::places::strict;
@@ -265,6 +266,55 @@ async fn the_screen_is_as_close_to_the_encoder_as_promised() {
             "{p50:?} is no buffer at all"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hls_js_plays_the_stream_where_websockets_do_not_get_through() {
+    let _turn = turn::alone().await;
+    let chain = Chain::start("By HLS").await;
+    let _encoder = Encoder::rtmp(Clip::hd(60), &chain.ingest);
+    flows(&chain.viewer, &chain.stream).await;
+    let mut browser = Browser::start().await;
+    // As behind a proxy that knows no WebSockets.
+    let source = "const Real = window.WebSocket;
+        window.WebSocket = function (url) { return new Real(String(url).replace('/ws?', '/none?')); };";
+    let script = serde_json::json!({ "source": source });
+    browser
+        .command("Page.addScriptToEvaluateOnNewDocument", script)
+        .await;
+    let url = format!("/watch/{}", chain.slug());
+    browser.go(&chain.viewer.api.url(&url)).await;
+    let mut player = Player { browser };
+    player.plays().await;
+    let engine: String = player.browser.evaluate("astralStats().engine").await;
+    assert_eq!(engine, "hls");
+    let before = player.stats().await;
+    player.plays_on("ten seconds", s(40), &before, 10.0).await;
+    let after = player.stats().await;
+    let mut behind = Vec::new();
+    for _ in 0..20 {
+        let now: Option<f64> = player.browser.evaluate("astralStats().wallLatencyMs").await;
+        behind.extend(now);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    behind.sort_by(f64::total_cmp);
+    let p50 = Duration::from_secs_f64(behind[behind.len() / 2].max(0.0) / 1e3);
+    println!("hls.js: encoder to playhead p50 {p50:?}\n{after:?}");
+    assert!(p50 <= bound(Duration::from_millis(2_500), s(6)), "{p50:?}");
+    let most = if strict() { 0 } else { 2 };
+    assert!(
+        after.waiting_events - before.waiting_events <= most,
+        "{after:?}"
+    );
+    assert!(player.audio_bytes().await > 10_000, "sound is decoded");
+    assert_eq!((after.width, after.height), (1280, 720));
+    // The handshakes that this test broke are all that went wrong.
+    let mut complaints = player.browser.complaints.iter();
+    assert!(
+        complaints.all(|complaint| complaint.contains("WebSocket connection to")),
+        "{:?}",
+        player.browser.complaints
+    );
 }
 
 /// What a frame of another site may not do.

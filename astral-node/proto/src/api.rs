@@ -311,8 +311,18 @@ pub struct Ticket {
 #[serde(deny_unknown_fields)]
 pub struct NewStream {
     /// Name, 1 to 100 characters of any language.
+    // No control characters, not only spaces: as `slug::check_name` has it.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            min_length = 1,
+            max_length = 100,
+            pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+        )
+    )]
     pub name: String,
     /// More words.
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Keep it out of every list.
@@ -337,6 +347,34 @@ pub struct NewTicket {
     /// The node to seed; without it the stream is received here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<NodeId>,
+}
+
+/// `POST /links`: a page to be opened by a browser that cannot show the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewLink {
+    /// Path of the page: `/`, `/publish` or `/watch/SLUG`.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = r"^/(publish|watch/[A-Za-z0-9~.:@,%\[\]-]{1,500})?$")
+    )]
+    #[serde(default = "home")]
+    pub path: String,
+}
+
+fn home() -> String {
+    "/".to_owned()
+}
+
+/// A link that works once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Link {
+    /// The whole URL.
+    pub url: String,
+    /// Seconds within which it must be followed.
+    pub expires_in_s: u64,
 }
 
 /// `POST /ping`: what arrived.

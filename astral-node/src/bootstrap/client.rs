@@ -1,5 +1,6 @@
 //! astral-web's API as a client sees it. What comes from there is a stranger's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use astral_proto::api::web::{Bootstrap, Submission};
@@ -11,9 +12,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
 use tracing::debug;
+
+use super::connect::Connector;
 
 /// Time for a connection and the whole answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -31,7 +34,7 @@ pub(super) enum Failure {
     #[error("no request can be made: {0}")]
     Request(#[from] hyper::http::Error),
     /// No connection, or it broke.
-    #[error("{0}")]
+    #[error("{}", chain(.0))]
     Connection(#[from] legacy::Error),
     /// No answer within 5 s.
     #[error("no answer within 5 s")]
@@ -50,6 +53,18 @@ pub(super) enum Failure {
     Status(StatusCode),
 }
 
+/// The error with what caused it: "client error (Connect)" alone helps nobody.
+fn chain(error: &legacy::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
 /// What `GET /bootstrap` came to.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -61,16 +76,16 @@ pub(super) enum Answer {
 
 /// A client of one astral-web.
 pub(super) struct Client {
-    http: legacy::Client<HttpConnector, Full<Bytes>>,
+    http: legacy::Client<Connector, Full<Bytes>>,
     url: String,
     etag: Option<HeaderValue>,
 }
 
 impl Client {
     /// A client; connects when first used.
-    pub(super) fn new(url: &str) -> Self {
+    pub(super) fn new(url: &str, trust: Arc<ClientConfig>) -> Self {
         Self {
-            http: legacy::Client::builder(TokioExecutor::new()).build_http(),
+            http: legacy::Client::builder(TokioExecutor::new()).build(Connector::new(trust)),
             url: url.to_owned(),
             etag: None,
         }

@@ -2,6 +2,7 @@
 //! what this node is and publishes is listed there, for as long as the node runs.
 
 mod client;
+mod connect;
 mod identity;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use astral_proto::ids::StreamId;
 use astral_proto::overlay::{Description, Event};
 use astral_proto::record::{Address, Role, SignedNode, SignedStream, StreamState};
+use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -21,6 +23,7 @@ use tracing::{debug, info, warn};
 use crate::handle::Handle;
 use crate::node::own_addresses;
 use client::{Answer, Client, Failure};
+pub(crate) use connect::trust;
 pub(crate) use identity::Identity;
 
 /// How often astral-web is asked while no supernode is connected.
@@ -43,6 +46,7 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(400);
 pub(crate) fn start(
     handle: &Handle,
     described: watch::Receiver<Option<Description>>,
+    trust: &Arc<ClientConfig>,
 ) -> watch::Receiver<usize> {
     let identity = &handle.inner().identity;
     let tasks = &handle.inner().tasks;
@@ -50,7 +54,8 @@ pub(crate) fn start(
     let rounds = watch::Sender::new(0);
     let done = rounds.subscribe();
     for url in &handle.config().web {
-        let web = Web::new(handle.clone(), identity.clone(), url);
+        let client = Client::new(url, trust.clone());
+        let web = Web::new(handle.clone(), identity.clone(), client);
         tasks.spawn(web.run(rounds.clone()));
     }
     done
@@ -103,11 +108,11 @@ struct Look {
 }
 
 impl Web {
-    fn new(handle: Handle, identity: Arc<Identity>, url: &str) -> Self {
+    fn new(handle: Handle, identity: Arc<Identity>, client: Client) -> Self {
         Self {
             handle,
             identity,
-            client: Client::new(url),
+            client,
             nodes: Vec::new(),
             seen: None,
             asked: None,

@@ -1,5 +1,7 @@
 //! Nodes that know nothing but the URL of an astral-web; here that is a list in memory.
 
+mod tls;
+
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;

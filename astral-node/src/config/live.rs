@@ -211,6 +211,7 @@ const OPTIONS: &[Shown] = &[
         },
     ),
     fixed("congestion", |c| word(c.congestion)),
+    fixed("daemonize", |c| Some(SettingValue::Switch(c.daemonize))),
     fixed("data_dir", |c| text(c.data_dir.display())),
     fixed("http", |c| text(c.http)),
     fixed("log_format", |c| word(c.log_format)),
@@ -277,6 +278,7 @@ const OPTIONS: &[Shown] = &[
         },
     ),
     fixed("web", |c| list(&c.web)),
+    fixed("web_ca", |c| text(c.web_ca.as_ref()?.display())),
 ];
 
 fn text(value: impl ToString) -> Option<SettingValue> {

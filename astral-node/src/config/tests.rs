@@ -139,6 +139,20 @@ const CASES: &[Case] = &[
         shown: ["true", "false", "true"],
     },
     Case {
+        key: "web-ca",
+        flag: "/c",
+        env: "/b",
+        file: "'/a'",
+        shown: ["Some(\"/a\")", "Some(\"/b\")", "Some(\"/c\")"],
+    },
+    Case {
+        key: "daemonize",
+        flag: "true",
+        env: "no",
+        file: "true",
+        shown: ["true", "false", "true"],
+    },
+    Case {
         key: "log-format",
         flag: "json",
         env: "text",
@@ -173,6 +187,8 @@ fn value(config: &Config, key: &str) -> String {
             peers.join(" ")
         }
         "web" => config.web.join(" "),
+        "web-ca" => format!("{:?}", config.web_ca),
+        "daemonize" => config.daemonize.to_string(),
         "supernode" => format!("{:?}", config.supernode),
         "advertise" => config.advertise.join(" "),
         "allow-origin" => config.allow_origin.join(" "),
@@ -288,7 +304,8 @@ fn every_flag_has_a_case_an_environment_variable_and_help() {
 #[test]
 fn unknown_key_or_wrong_value_in_the_file_says_where() {
     for (text, expected) in [
-        ("upstream_limit = 1", "unknown field `upstream_limit`"),
+        ("upstreamlimit = 1", "unknown field `upstreamlimit`"),
+        ("upstream-limit = 1\nupstream_limit = 2", "duplicate field"),
         ("\n\nsupernod = 'auto'", "line 3"),
         ("supernode = 'maybe'", "unknown variant `maybe`"),
         ("settings = 'x'", "unknown field `settings`"),
@@ -302,6 +319,17 @@ fn unknown_key_or_wrong_value_in_the_file_says_where() {
         let error = format!("{:#}", config(&arguments).unwrap_err());
         assert!(error.contains(expected), "{error}");
         assert!(error.contains("node.toml"), "{error}");
+    }
+}
+
+#[test]
+fn keys_of_the_file_may_be_spelt_as_the_api_spells_them() {
+    for case in CASES {
+        let key = case.key.replace('-', "_");
+        let (_dir, arguments) = settings(&format!("{key} = {}", case.file));
+        let told = config(&arguments).unwrap();
+        assert_eq!(value(&told, case.key), case.shown[0], "{key}");
+        assert_eq!(told.source(&api_key(case.key)), Source::File, "{key}");
     }
 }
 
@@ -363,6 +391,35 @@ fn data_folder_follows_xdg_and_ignores_what_is_empty_or_relative() {
 }
 
 #[test]
+fn an_origin_is_scheme_host_and_port_and_nothing_else() {
+    for fine in [
+        "https://a",
+        "HTTP://A.example:80",
+        "http://[::1]:8080",
+        "http://[::1]",
+    ] {
+        assert!(fine.parse::<Origin>().is_ok(), "{fine}");
+    }
+    for wrong in [
+        "a",
+        "null",
+        "https://",
+        "https://:1",
+        "https://a:",
+        "https://a:65536",
+        "https://a:2*",
+        "https://a:+1",
+        "https://a/",
+        "https://a b",
+        "https://u@a",
+        "https://[x]",
+        "https://::1",
+    ] {
+        assert!(wrong.parse::<Origin>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn origins_of_the_astral_webs_are_allowed_too() {
     let arguments = "--data-dir=/d --web=http://Live.example:8443/astral/ --web=http://[::1]:8080 \
                      --allow-origin=https://a";
@@ -382,10 +439,20 @@ fn configuration_for_tests_takes_no_fixed_port() {
 }
 
 #[test]
-fn pages_of_astral_web_may_play_from_the_node_and_https_is_refused_in_words() {
-    let arguments = ["--web", "http://Live.Example:90/path/"].map(str::to_owned);
-    let config = config(&arguments).unwrap();
-    assert_eq!(config.origins(), ["http://live.example:90"]);
-    let error = "https://live.example".parse::<Web>().unwrap_err();
-    assert!(error.contains("http:// only"), "{error}");
+fn pages_of_astral_web_may_play_from_the_node_by_http_and_https() {
+    let arguments = [
+        "--web=http://Live.Example:90/path/",
+        "--web=https://live.example",
+    ];
+    let config = config(&arguments.map(str::to_owned)).unwrap();
+    let expected = ["http://live.example:90", "https://live.example"];
+    assert_eq!(config.origins(), expected);
+    for wrong in [
+        "live.example",
+        "ftp://live.example",
+        "https://a@b",
+        "https://a?b",
+    ] {
+        assert!(wrong.parse::<Web>().is_err(), "{wrong}");
+    }
 }

@@ -181,7 +181,7 @@ impl Handle {
         own.end.cancel();
         let source = self.source(id);
         self.inner.registry.remove(id);
-        let record = own.record(self, id, StreamState::Ended, &source);
+        let record = own.record(self, id, StreamState::Ended, &source, 0);
         self.tell(Event::Unpublish { record }).await;
         let storage = self.inner.storage.clone();
         match tokio::task::spawn_blocking(move || storage.remove_stream(id)).await {
@@ -219,11 +219,16 @@ impl Handle {
     /// Signs a record of what the stream is now, and tells the overlay.
     pub(crate) async fn sign(&self, id: StreamId) {
         let source = self.source(id);
+        let audience = self
+            .inner
+            .inbox
+            .inspect(move |overlay, now| overlay.stream_view(now, id).map(|view| view.viewers));
+        let viewers = audience.await.flatten().unwrap_or(0);
         let signed = {
             let mut own = lock(&self.inner.state.own);
             own.get_mut(&id).map(|own| {
                 let state = own.state(&source);
-                let record = own.record(self, id, state, &source);
+                let record = own.record(self, id, state, &source, viewers);
                 own.stream.record_seq = record.value().seq;
                 (record, state)
             })
@@ -278,6 +283,7 @@ impl Own {
         id: StreamId,
         state: StreamState,
         source: &SourceState,
+        viewers: u32,
     ) -> SignedStream {
         let stats = handle
             .inner
@@ -305,7 +311,7 @@ impl Own {
             state,
             bitrate_bps: measured,
             tracks: source.tracks.clone(),
-            viewers: None,
+            viewers: Some(viewers.into()),
         };
         SignedStream::sign(record, &self.key)
     }

@@ -194,7 +194,11 @@ impl Handle {
                 bps => bps,
             },
             started_at: rfc3339_ms(record.started_at_ms),
-            viewers: record.viewers.unwrap_or(0).max(view.viewers.into()),
+            // The publisher counts now; its record says what it counted some seconds ago.
+            viewers: match view.own {
+                true => view.viewers.into(),
+                false => record.viewers.unwrap_or(0).max(view.viewers.into()),
+            },
             epoch: record.epoch,
             local,
             ingest: None,

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::Caller;
 use super::host::{self, Hosts};
+use super::links::Links;
 use super::problem::Failure;
 use crate::config::Config;
 use crate::handle::Handle;
@@ -104,6 +105,7 @@ pub(super) struct Guard {
     settings: watch::Receiver<Arc<Config>>,
     loopback: bool,
     require_token: bool,
+    links: Links,
 }
 
 impl Guard {
@@ -126,7 +128,13 @@ impl Guard {
             settings: handle.settings_watch(),
             loopback: bound.ip().to_canonical().is_loopback(),
             require_token: config.require_token,
+            links: Links::default(),
         }
+    }
+
+    /// The one-time links to this node's pages.
+    pub(super) fn links(&self) -> &Links {
+        &self.links
     }
 
     /// Decides on a request by its head.
@@ -151,7 +159,10 @@ impl Guard {
         let token = self.token_shown(parts)?;
         let near = self.is_near(parts, name);
         let trusted = token || (site == Site::Own && near && self.guard_shown(parts));
-        if !trusted && self.is_closed(area, near) {
+        let is_page = matches!(area, Area::Page | Area::Watch { .. });
+        let query = parts.uri.query().unwrap_or("");
+        let linked = is_page && parts.method == Method::GET && self.links.spend(query);
+        if !trusted && !linked && self.is_closed(area, near) {
             return Err(Failure::unauthorised(
                 "this node answers only with its token",
             ));
@@ -159,7 +170,7 @@ impl Guard {
         let open_pages = near && !self.require_token;
         Ok(Admission::Go(Access {
             trusted,
-            guard_for_page: open_pages || token,
+            guard_for_page: open_pages || token || linked,
             near,
         }))
     }

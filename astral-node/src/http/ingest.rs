@@ -25,6 +25,15 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Takes a body as long as it goes on; 204 at a clean end.
 ///
 /// The key alone authorises: encoders cannot be taught headers.
+#[utoipa::path(
+    post,
+    path = "/ingest/{key}",
+    params(
+        ("key" = String, Path, description = "The stream key"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Fragmented MP4 or MPEG-TS, told by its bytes; endless"),
+    responses((status = 204, description = "The body came to a clean end")),
+)]
 pub(super) async fn take(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -50,6 +50,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Upgrades; whatever is wrong is said inside, since a page cannot see the status of a
 /// handshake that failed.
+#[utoipa::path(
+    get,
+    path = "/ingest/ws",
+    responses((status = 101, description = "WebSocket for a browser's own encoder: the key and the tracks, then frames")),
+)]
 pub(super) async fn connect(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -33,7 +33,8 @@ pub(super) fn page<T>(
             "`limit` is 1 to {LIMIT_MAX}"
         )));
     }
-    let after = paging.after.as_deref().map(read).transpose()?;
+    let after = paging.after.as_deref().filter(|after| !after.is_empty());
+    let after = after.map(read).transpose()?;
     let mut placed: Vec<_> = items.into_iter().map(|item| (place(&item), item)).collect();
     placed.retain(|(place, _)| after.as_ref().is_none_or(|after| place > after));
     placed.sort_by(|(a, _), (b, _)| a.cmp(b));

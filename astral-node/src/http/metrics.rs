@@ -2,11 +2,13 @@
 //!
 //! Everything is read when it is asked for: a node that nobody scrapes spends
 //! nothing. Series are bounded by the streams that are held here and the peers
-//! that are connected; a stream's series end with its store.
+//! that are connected; a stream's series end with its store. `METRICS.md` beside this
+//! crate lists them all, which is tested.
 
 use std::sync::Arc;
 
 use astral_proto::api;
+use astral_proto::api::StreamState;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use hyper::header::CONTENT_TYPE;
@@ -25,6 +27,11 @@ type Labels = Vec<(&'static str, String)>;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, description = "Metrics as METRICS.md lists them", content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8", body = String)),
+)]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let mut registry = Registry::with_prefix("astral");
     node(&app, &mut registry).await;
@@ -105,28 +112,44 @@ async fn node(app: &App, registry: &mut Registry) {
 async fn streams(app: &App, registry: &mut Registry) {
     let family: Family<Labels, Gauge> = Family::default();
     let ingest: Family<Labels, Gauge> = Family::default();
+    let states: Family<Labels, Gauge> = Family::default();
     for stream in app.handle.streams().await {
-        let state = match stream.state {
-            api::StreamState::Live => "live",
-            api::StreamState::Waiting => "waiting",
-            api::StreamState::Paused => "paused",
-            api::StreamState::Ended => "ended",
-        };
+        let state = word(stream.state);
         family
             .get_or_create(&vec![("state", state.to_owned())])
             .inc();
         if app.handle.ingest_of(stream.id).is_some() {
-            let live = stream.state == api::StreamState::Live;
+            let live = stream.state == StreamState::Live;
             let labels = vec![("stream", stream.id.to_string())];
             ingest.get_or_create(&labels).set(i64::from(live));
+            for each in [StreamState::Live, StreamState::Waiting, StreamState::Paused] {
+                let mut labels = labels.clone();
+                labels.push(("state", word(each).to_owned()));
+                let is_so = each == stream.state;
+                states.get_or_create(&labels).set(i64::from(is_so));
+            }
         }
     }
+    registry.register(
+        "ingest_state",
+        "Where each of this node's own streams stands: 1 for the state that it is in",
+        states,
+    );
     registry.register("streams", "Streams known here, by state", family);
     registry.register(
         "ingest_live",
         "Whether the encoder of each of this node's own streams sends",
         ingest,
     );
+}
+
+fn word(state: StreamState) -> &'static str {
+    match state {
+        StreamState::Live => "live",
+        StreamState::Waiting => "waiting",
+        StreamState::Paused => "paused",
+        StreamState::Ended => "ended",
+    }
 }
 
 async fn tickets(app: &App, registry: &mut Registry) {

@@ -1,6 +1,6 @@
 //! The pages, and the two probes.
 //!
-//! Pages are static but for their stream's slug and the guard value, which [`fill`]
+//! Pages are static but for their stream's name and slug and the guard value, which [`fill`]
 //! escapes; everything else they ask of the API. What they load is in [`assets`].
 
 pub(super) mod assets;
@@ -22,12 +22,30 @@ const WATCH_HTML: &str = include_str!("pages/watch.html");
 const DASHBOARD_HTML: &str = include_str!("pages/dashboard.html");
 const PUBLISH_HTML: &str = include_str!("pages/publish.html");
 
+/// What the probes answer.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "only its form is of interest")]
+pub(super) struct Probe {
+    /// `ok` or `ready`.
+    status: String,
+}
+
 /// `GET /health`: 200 while the process answers.
+#[utoipa::path(
+    get,
+    path = "/health",
+    responses((status = 200, description = "The process answers", body = Probe)),
+)]
 pub(super) async fn health() -> Response {
     json("{\"status\":\"ok\"}")
 }
 
 /// `GET /ready`: 200 after the first bootstrap round.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    responses((status = 200, description = "The first bootstrap round is over", body = Probe)),
+)]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     if app.handle.is_ready() {
         return Ok(json("{\"status\":\"ready\"}"));
@@ -77,9 +95,9 @@ pub(super) async fn watch(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let status = match app.handle.stream(&slug).await {
-        Ok(_) => StatusCode::OK,
-        Err(ApiError::Unknown(_)) if wants_html(&headers) => StatusCode::NOT_FOUND,
+    let (status, name) = match app.handle.stream(&slug).await {
+        Ok(stream) => (StatusCode::OK, stream.name),
+        Err(ApiError::Unknown(_)) if wants_html(&headers) => (StatusCode::NOT_FOUND, slug.clone()),
         Err(error) => return Err(error.into()),
     };
     let mut params = uri.query().unwrap_or("").split('&');
@@ -89,7 +107,11 @@ pub(super) async fn watch(
     } else {
         "at once"
     };
-    let values = [("{{slug}}", &*slug), ("{{joins}}", joins)];
+    let values = [
+        ("{{slug}}", &*slug),
+        ("{{name}}", &*name),
+        ("{{joins}}", joins),
+    ];
     Ok(html(status, WATCH_HTML, &app, &access, &values))
 }
 

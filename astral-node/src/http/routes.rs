@@ -12,10 +12,10 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
-use super::api::{events, node, ping, settings, streams, tickets};
+use super::api::{events, links, node, ping, settings, streams, tickets};
 use super::guard::Access;
 use super::problem::Failure;
-use super::{App, ingest, ingest_ws, live, metrics, pages};
+use super::{App, ingest, ingest_ws, live, metrics, openapi, pages};
 
 /// All routes.
 pub(super) fn router(app: &Arc<App>) -> Router {
@@ -24,6 +24,7 @@ pub(super) fn router(app: &Arc<App>) -> Router {
         .route("/health", get(pages::health))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::document))
         .route("/", get(pages::dashboard))
         .route("/publish", get(pages::publish))
         .route("/watch/{slug}", get(pages::watch))
@@ -71,6 +72,7 @@ fn api() -> Router<Arc<App>> {
             "/settings",
             get(settings::show).merge(change(patch(settings::change))),
         )
+        .route("/links", change(post(links::make)))
         .route("/ping", get(ping::send).post(ping::take))
 }
 

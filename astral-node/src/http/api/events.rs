@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{Event, Sse};
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -26,7 +26,7 @@ use super::super::guard::Access;
 const TELL_EVERY: Duration = Duration::from_millis(250);
 /// What changes by itself, such as rates, is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A comment that keeps proxies from closing a quiet connection.
+/// How often a comment comes, which keeps proxies from closing a quiet connection.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// Fields that move all the time and alone are no news.
 const RESTLESS: [&str; 4] = ["last_seen", "rtt_ms", "expires_at", "latency_ms"];
@@ -41,10 +41,16 @@ struct Listener {
     known: BTreeMap<Name, Value>,
     waiting: VecDeque<Event>,
     looked: Option<Instant>,
+    commented: Instant,
     count: u64,
 }
 
 /// `GET /events`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    responses((status = 200, description = "Server-sent events `node`, `stream` and `ticket`: a snapshot, then changes; endless", content_type = "text/event-stream", body = String)),
+)]
 pub(in super::super) async fn stream(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Access>,
@@ -56,14 +62,14 @@ pub(in super::super) async fn stream(
         known: BTreeMap::new(),
         waiting: VecDeque::new(),
         looked: None,
+        commented: Instant::now(),
         count: 0,
     };
     let events = stream::unfold(listener, |mut listener| async move {
         let event = listener.next().await?;
         Some((Ok(event), listener))
     });
-    let comment = KeepAlive::new().interval(COMMENT_EVERY).text("still here");
-    Sse::new(events).keep_alive(comment)
+    Sse::new(events)
 }
 
 impl Listener {
@@ -94,6 +100,11 @@ impl Listener {
 
     async fn look(&mut self) {
         self.looked = Some(Instant::now());
+        if self.commented.elapsed() >= COMMENT_EVERY {
+            self.commented = Instant::now();
+            let comment = Event::default().comment("still here");
+            self.waiting.push_back(comment);
+        }
         self.changes.borrow_and_update();
         let now = snapshot(&self.app, self.trusted).await;
         for (name, value) in &now {

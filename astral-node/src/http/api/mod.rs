@@ -1,6 +1,7 @@
 //! The JSON routes under `/api/v1`.
 
 pub(super) mod events;
+pub(super) mod links;
 pub(super) mod node;
 pub(super) mod ping;
 pub(super) mod settings;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use astral_proto::api::Node;
+use astral_proto::api::{List, Node};
 use astral_proto::ids::NodeId;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -14,17 +14,37 @@ use super::super::problem::Failure;
 use super::json;
 
 /// `GET /node`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/node",
+    responses((status = 200, description = "This node", body = Node)),
+)]
 pub(in super::super) async fn this(State(app): State<Arc<App>>) -> Response {
     json(StatusCode::OK, &app.handle.node().await)
 }
 
 /// `DELETE /node`: the answer still goes out before the node stops.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/node",
+    responses((status = 202, description = "The node leaves in good order")),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn shutdown(State(app): State<Arc<App>>) -> StatusCode {
     app.handle.shutdown();
     StatusCode::ACCEPTED
 }
 
 /// `GET /nodes`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/nodes",
+    params(
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most items; 100 unless given"),
+        ("after" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses((status = 200, description = "Known nodes, this one included", body = List<Node>)),
+)]
 pub(in super::super) async fn list(
     State(app): State<Arc<App>>,
     uri: Uri,
@@ -35,6 +55,14 @@ pub(in super::super) async fn list(
 }
 
 /// `GET /nodes/{uuid}`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/nodes/{uuid}",
+    params(
+        ("uuid" = NodeId, Path, description = "Id of the node"),
+    ),
+    responses((status = 200, description = "One node", body = Node)),
+)]
 pub(in super::super) async fn one(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
@@ -51,6 +79,15 @@ pub(in super::super) async fn one(
 }
 
 /// `DELETE /nodes/{uuid}`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/nodes/{uuid}",
+    params(
+        ("uuid" = NodeId, Path, description = "Id of the node"),
+    ),
+    responses((status = 204, description = "Forgotten; it may come back when heard of again")),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn forget(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,

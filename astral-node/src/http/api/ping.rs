@@ -37,6 +37,14 @@ struct Wish {
 }
 
 /// `GET /ping?bytes=N`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/ping",
+    params(
+        ("bytes" = Option<u32>, Query, maximum = 8388608, description = "How many; none unless given"),
+    ),
+    responses((status = 200, description = "So many bytes", content_type = "application/octet-stream", body = Vec<u8>)),
+)]
 pub(in super::super) async fn send(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -64,6 +72,12 @@ pub(in super::super) async fn send(
 }
 
 /// `POST /ping`: counts the body.
+#[utoipa::path(
+    post,
+    path = "/api/v1/ping",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "At most 8 MiB"),
+    responses((status = 200, description = "How many bytes came, and how long that took", body = Ping)),
+)]
 pub(in super::super) async fn take(body: Body) -> Result<Response, Failure> {
     let start = Instant::now();
     let count = timeout(TAKE_TIMEOUT, count(body)).await;

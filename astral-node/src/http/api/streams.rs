@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use astral_proto::api::{NewStream, Stream, StreamPatch};
+use astral_proto::api::{List, NewStream, Stream, StreamPatch};
 use astral_proto::limits::DESCRIPTION_CHARS_MAX;
 use astral_proto::slug::check_name;
 use axum::Extension;
@@ -19,6 +19,15 @@ use super::super::problem::Failure;
 use super::json;
 
 /// `GET /streams`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams",
+    params(
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most items; 100 unless given"),
+        ("after" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses((status = 200, description = "Known streams", body = List<Stream>)),
+)]
 pub(in super::super) async fn list(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Access>,
@@ -33,6 +42,14 @@ pub(in super::super) async fn list(
 }
 
 /// `GET /streams/{slug}`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{slug}",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+    ),
+    responses((status = 200, description = "One stream; the network is asked for up to 2 s", body = Stream)),
+)]
 pub(in super::super) async fn one(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Access>,
@@ -44,6 +61,13 @@ pub(in super::super) async fn one(
 }
 
 /// `POST /streams`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/streams",
+    request_body = NewStream,
+    responses((status = 201, description = "Published, with its `ingest`", body = Stream)),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn publish(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Access>,
@@ -69,6 +93,16 @@ pub(in super::super) async fn publish(
 }
 
 /// `PATCH /streams/{slug}`.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/streams/{slug}",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+    ),
+    request_body = StreamPatch,
+    responses((status = 200, description = "Paused or resumed", body = Stream)),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn pause(
     State(app): State<Arc<App>>,
     Extension(access): Extension<Access>,
@@ -82,6 +116,15 @@ pub(in super::super) async fn pause(
 }
 
 /// `DELETE /streams/{slug}`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/streams/{slug}",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+    ),
+    responses((status = 204, description = "Ended for good")),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn end(
     State(app): State<Arc<App>>,
     Path(slug): Path<String>,

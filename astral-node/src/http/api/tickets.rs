@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use astral_proto::api::{NewTicket, Ticket};
+use astral_proto::api::{List, NewTicket, Ticket};
 use astral_proto::ids::StreamId;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -16,6 +16,15 @@ use super::json;
 use crate::handle::Watched;
 
 /// `GET /tickets`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/tickets",
+    params(
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most items; 100 unless given"),
+        ("after" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses((status = 200, description = "Tickets between this node and others", body = List<Ticket>)),
+)]
 pub(in super::super) async fn list(
     State(app): State<Arc<App>>,
     uri: Uri,
@@ -25,6 +34,16 @@ pub(in super::super) async fn list(
 }
 
 /// `GET /streams/{slug}/tickets`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{slug}/tickets",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+        ("limit" = Option<u16>, Query, minimum = 1, maximum = 1000, description = "Most items; 100 unless given"),
+        ("after" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses((status = 200, description = "The stream's tickets", body = List<Ticket>)),
+)]
 pub(in super::super) async fn of_stream(
     State(app): State<Arc<App>>,
     Path(slug): Path<String>,
@@ -36,6 +55,16 @@ pub(in super::super) async fn of_stream(
 }
 
 /// `POST /streams/{slug}/tickets`: receive the stream here, or seed it to another.
+#[utoipa::path(
+    post,
+    path = "/api/v1/streams/{slug}/tickets",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+    ),
+    request_body = NewTicket,
+    responses((status = 201, description = "Received here from now on, or seeded", body = Ticket), (status = 200, description = "Received here already; null for one's own stream", body = Option<Ticket>)),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn make(
     State(app): State<Arc<App>>,
     Path(slug): Path<String>,
@@ -54,6 +83,16 @@ pub(in super::super) async fn make(
 }
 
 /// `DELETE /streams/{slug}/tickets/{id}`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/streams/{slug}/tickets/{id}",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+        ("id" = String, Path, description = "Id of the ticket"),
+    ),
+    responses((status = 204, description = "Ended")),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn revoke(
     State(app): State<Arc<App>>,
     Path((slug, id)): Path<(String, String)>,
@@ -71,6 +110,15 @@ pub(in super::super) async fn revoke(
 }
 
 /// `DELETE /streams/{slug}/ticket`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/streams/{slug}/ticket",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+    ),
+    responses((status = 204, description = "Not received here any more")),
+    security(("token" = [])),
+)]
 pub(in super::super) async fn stop(
     State(app): State<Arc<App>>,
     Path(slug): Path<String>,

@@ -65,6 +65,15 @@ struct Directives {
 }
 
 /// Answers with one of the files of a stream.
+#[utoipa::path(
+    get,
+    path = "/live/{slug}/{file}",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+        ("file" = String, Path, description = "Playlist, init segment, segment or part"),
+    ),
+    responses((status = 200, description = "Low-latency HLS: `index.m3u8` and what it names")),
+)]
 pub(in super::super) async fn file(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

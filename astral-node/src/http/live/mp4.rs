@@ -24,6 +24,17 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers once there is something to play; ends at a new configuration unless
 /// it is wanted in line, at the stream's end, and when the node stops.
+#[utoipa::path(
+    get,
+    path = "/live/{slug}/stream.mp4",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+        ("target_ms" = Option<u32>, Query, description = "How far behind the newest frame to begin"),
+        ("from_ms" = Option<i64>, Query, description = "Begin at this time of the stream instead"),
+        ("inline" = Option<String>, Query, description = "`1`: a new configuration follows in line, else it ends the answer"),
+    ),
+    responses((status = 200, description = "Fragmented MP4 from a keyframe on; endless", content_type = "video/mp4", body = Vec<u8>)),
+)]
 pub(in super::super) async fn stream(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -32,6 +32,16 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers once it is known what there is to play; ends at the stream's end, at a
 /// configuration that a transport stream cannot carry, and when the node stops.
+#[utoipa::path(
+    get,
+    path = "/live/{slug}/stream.ts",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+        ("target_ms" = Option<u32>, Query, description = "How far behind the newest frame to begin"),
+        ("from_ms" = Option<i64>, Query, description = "Begin at this time of the stream instead"),
+    ),
+    responses((status = 200, description = "MPEG-TS from a keyframe on; endless", content_type = "video/mp2t", body = Vec<u8>)),
+)]
 pub(in super::super) async fn stream(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

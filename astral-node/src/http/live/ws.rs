@@ -36,6 +36,17 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 /// Upgrades; whatever is wrong with the stream is said inside, since a page
 /// cannot see the status of a handshake that failed.
+#[utoipa::path(
+    get,
+    path = "/live/{slug}/ws",
+    params(
+        ("slug" = String, Path, description = "Slug, full slug, id or share link"),
+        ("target_ms" = Option<u32>, Query, description = "How far behind the newest frame to begin"),
+        ("from_ms" = Option<i64>, Query, description = "Begin at this time of the stream instead"),
+        ("inline" = Option<String>, Query, description = "`1`: a new configuration follows in line, else it ends the answer"),
+    ),
+    responses((status = 101, description = "WebSocket: binary messages are whole pieces of fMP4, text messages JSON")),
+)]
 pub(in super::super) async fn connect(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

@@ -377,6 +377,14 @@ async fn the_watch_page_names_its_stream_harmlessly() {
     }
     let framed = node.get("/watch/my-show?controls&embed").await;
     assert!(framed.text().contains("content=\"click\""));
+    assert!(framed.text().contains("<h1 id=\"name\">My Show</h1>"));
+    // By its public name it is offered to strangers, who have no part in it.
+    let public = "Host: public.example\r\n";
+    let framed = node
+        .ask_as(public, "GET", "/watch/my-show?embed", "", "")
+        .await;
+    assert!(framed.text().contains("content=\"at once\""));
+    assert!(!framed.text().contains(node.handle.guard()));
 }
 
 #[tokio::test]

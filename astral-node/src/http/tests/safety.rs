@@ -322,6 +322,38 @@ async fn require_token_closes_the_pages_too() {
 }
 
 #[tokio::test]
+async fn a_link_made_with_the_token_opens_a_page_once() {
+    let node = served_with(|config| config.require_token = true).await;
+    let body = r#"{"path":"/watch/my-show"}"#;
+    let path = "/api/v1/links";
+    node.ask("POST", path, JSON, body).await.is_problem(401);
+    for wrong in [
+        "//evil.example",
+        "/api/v1/node",
+        "/watch/",
+        "/watch/a/b",
+        "/\\\\evil",
+    ] {
+        let body = format!("{{\"path\":\"{wrong}\"}}");
+        let reply = node.ask("POST", path, &node.json(), &body).await;
+        reply.is_problem(422);
+    }
+    for body in [body, "{}"] {
+        let made = node.ask("POST", path, &node.json(), body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        assert_eq!(made.json()["expires_in_s"], 60);
+        let url = made.json()["url"].as_str().unwrap().to_owned();
+        let page = url.strip_prefix(&format!("http://{}", node.at)).unwrap();
+        let opened = node.get(page).await;
+        assert_eq!(opened.status, 200, "{opened:?}");
+        assert!(opened.text().contains(node.handle.guard()));
+        let again = node.get(page).await;
+        assert_eq!(again.status, 401);
+        assert!(!again.text().contains(node.handle.guard()));
+    }
+}
+
+#[tokio::test]
 async fn answers_carry_the_headers_that_keep_other_sites_out() {
     let node = served().await;
     for path in ["/health", "/api/v1/node", "/watch/my-show", "/nothing"] {

@@ -189,6 +189,12 @@ export class HlsPlayer {
     return this.started && latency > 0 ? Math.round(latency * 1000) : null;
   }
 
+  /** Behind the publisher's wall clock, which is this machine's only in tests. */
+  wallLatencyMs() {
+    const playing = this.hls?.playingDate;
+    return this.started && playing ? Date.now() - playing.getTime() : null;
+  }
+
   stats() {
     const { video, stream } = this;
     const quality = video.getVideoPlaybackQuality?.();
@@ -205,6 +211,7 @@ export class HlsPlayer {
       totalFrames: quality?.totalVideoFrames ?? 0,
       frameGapMaxMs: 0,
       latencyMs: this.latencyMs(),
+      wallLatencyMs: this.wallLatencyMs(),
       targetMs: Math.round((this.hls?.targetLatency ?? this.target) * 1000),
       bufferS: this.ahead(),
       currentTime: video.currentTime,

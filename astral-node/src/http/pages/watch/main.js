@@ -115,7 +115,6 @@ function prepare() {
   document.body.classList.toggle('bare', !says('controls'));
   $('nav').hidden = meta('guard') === '';
   if (!says('muted')) video.muted = false;
-  put('name', slug);
   put('vlc-url', streamUrl);
   put('overlay-url', streamUrl);
   put('snippet', snippet(null, slug));

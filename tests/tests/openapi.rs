@@ -1,0 +1,24 @@
+//! The programs are as their own `/openapi.json` says, by a tool that is not ours.
+
+use astral_tests::process::Launch;
+use astral_tests::web::Web;
+use astral_tests::{schemathesis, turn};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_is_as_its_openapi_document_says() {
+    let _turn = turn::shared().await;
+    let mut node = Launch::new("node").start().await;
+    node.api.publish("My Show").await;
+    let endless = "^/live/|^/ingest/|/events$";
+    schemathesis::check(&node.api.url(""), Some(&node.api.token), endless).await;
+    assert!(node.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn astral_web_is_as_its_openapi_document_says() {
+    let _turn = turn::shared().await;
+    let web = Web::start().await;
+    schemathesis::check(&web.api().url(""), None, "^$").await;
+    let health = web.api().try_get("/health").await;
+    assert_eq!(health.expect("it goes on").status, 200);
+}
