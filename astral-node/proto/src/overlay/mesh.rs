@@ -131,9 +131,12 @@ impl Overlay {
     /// A peer has signed its own record anew.
     fn peer_renewed(&mut self, now: Time, conn: ConnId, node: NodeId, record: SignedNode) {
         let was = self.is_supernode(conn);
-        let addresses = record.value().addresses.clone();
-        self.records
-            .insert_node(now, node, record, &addresses, None);
+        let remote = self.peers.get(&conn).map(|peer| peer.remote);
+        let said = remote.map_or_else(Vec::new, |remote| {
+            Self::tellable(&record.value().addresses, remote)
+        });
+        self.records.insert_node(now, node, record, &[], None);
+        self.records.add_addresses(node, &said);
         self.check_claim(now, conn);
         if !was && self.is_supernode(conn) {
             self.tell_of(conn);

@@ -193,9 +193,8 @@ impl Records {
             known.place(at, from.is_none());
             return;
         }
-        let told = self.nodes.values().filter(|known| known.from == from);
-        if from.is_some() && told.count() >= NODES_PER_PEER {
-            return;
+        if from.is_some() {
+            self.evict_told(from);
         }
         if self.nodes.len() >= NODE_RECORDS_MAX {
             // Who was met stays longer than who was only heard of.
@@ -212,6 +211,24 @@ impl Records {
             from,
         };
         self.nodes.insert(id, known);
+    }
+
+    /// Somebody who tells of many nodes pushes out those only that he told of before.
+    fn evict_told(&mut self, from: Option<ConnId>) {
+        let told = self.nodes.iter().filter(|(_, known)| known.from == from);
+        if told.clone().count() < NODES_PER_PEER {
+            return;
+        }
+        let oldest = told.min_by_key(|(_, known)| known.renewed);
+        let oldest = oldest.map(|(id, _)| *id);
+        oldest.map(|id| self.nodes.remove(&id));
+    }
+
+    /// Adds addresses that a node says itself.
+    pub(crate) fn add_addresses(&mut self, id: NodeId, at: &[Address]) {
+        if let Some(known) = self.nodes.get_mut(&id) {
+            known.place(at, false);
+        }
     }
 
     /// A connected node is heard of all the time.
