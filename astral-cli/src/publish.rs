@@ -2,6 +2,7 @@
 //! encoder does.
 
 mod clip;
+mod film;
 mod meter;
 mod namer;
 mod recipes;
@@ -10,6 +11,7 @@ mod stdin;
 mod timeline;
 mod upload;
 
+use std::io::{Cursor, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ use crate::home::{self, Choice};
 use crate::{signals, term};
 
 pub(crate) use clip::Clip;
+use film::Kind;
 pub(crate) use meter::Meter;
 pub(crate) use source::Source;
 pub(crate) use upload::{End, upload};
@@ -75,8 +78,30 @@ async fn open(file: &Path, repeat: bool) -> Result<Source, Failure> {
         let words = "--loop needs a file: standard input comes once only";
         return Err(Failure::Usage(words.to_owned()));
     }
-    let stdin = stdin::Stdin::open(tokio::io::stdin()).await?;
-    Ok(Source::Stdin(Box::new(stdin)))
+    // In a thread of its own: it waits for whoever writes.
+    let opened = tokio::task::spawn_blocking(|| {
+        let (kind, head) = stdin::sniff(std::io::stdin())?;
+        let head = Cursor::new(head);
+        match kind {
+            Kind::Ts | Kind::Flv => {
+                Clip::piped(kind, head.chain(std::io::stdin())).map(Opened::Clip)
+            }
+            Kind::Mp4 | Kind::Other(_) => Ok(Opened::Head(head)),
+        }
+    });
+    match opened.await.map_err(Failure::other)?? {
+        Opened::Clip(clip) => Ok(Source::Clip(clip)),
+        Opened::Head(head) => {
+            let input = tokio::io::AsyncReadExt::chain(head, tokio::io::stdin());
+            Ok(Source::Stdin(Box::new(stdin::Stdin::open(input).await?)))
+        }
+    }
+}
+
+/// Standard input, as far as it was read to know what it is.
+enum Opened {
+    Clip(Clip),
+    Head(Cursor<Vec<u8>>),
 }
 
 /// The stream to publish into.

@@ -2,6 +2,17 @@
 //!
 //! It vouches for nothing: records travel as they were signed, and whoever
 //! receives them verifies them. No media passes here.
+//!
+//! | where | what | deliberately absent |
+//! |---|---|---|
+//! | `config` | flags, environment and settings file → [`Config`] | defaults that hide the file |
+//! | `catalog` | the rules: leases, order, networks, slugs; pure, the time comes in | I/O, signatures |
+//! | `directory` | rows that outlive the process; the only place of `redb` | rules |
+//! | `state` | catalog, directory and the thread between them | HTTP |
+//! | `limits`, `metrics`, `history` | what callers may ask, what is counted, who watched lately | |
+//! | `http` | connections, callers, the API and its document | |
+//! | `http::pages` | pages and their pictures; templates in `templates/` | calls to the visitor's node |
+//! | `dev_certs`, `tls` | certificates for development, HTTPS | |
 
 mod catalog;
 mod config;

@@ -84,6 +84,11 @@ impl Launch {
         self
     }
 
+    /// `host:port` of its pages, if [`Self::fixed_ports`] has fixed it.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
     /// The node's data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")

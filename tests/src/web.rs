@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use astral_proto::api::Stream;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::api::Api;
 use crate::places;
@@ -16,6 +17,9 @@ use crate::wait::{check, s, until};
 
 /// Longest start; a cold, busy machine takes seconds.
 const START_WITHIN: Duration = s(30);
+
+/// Folder of its certificates, if it has any.
+const CERTS: &str = "certs";
 
 /// An astral-web; started again, it has the same address.
 pub struct Web {
@@ -27,11 +31,20 @@ pub struct Web {
 impl Web {
     /// One with an empty directory, on a free port.
     pub async fn start() -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = free.local_addr().expect("its address").to_string();
-        drop(free);
-        let folder = tempfile::Builder::new().prefix("astral-test-").tempdir();
-        Self::run(address, folder.expect("a temporary folder")).await
+        Self::run(free_port(), folder()).await
+    }
+
+    /// The same over HTTPS, with certificates of its own making.
+    pub async fn start_https() -> Self {
+        let folder = folder();
+        let mut command = Command::new(places::astral_web());
+        clean(&mut command);
+        command
+            .args(["dev-certs", "--out"])
+            .arg(folder.path().join(CERTS));
+        let made = command.output().expect("astral-web starts");
+        assert!(made.status.success(), "{made:?}");
+        Self::run(free_port(), folder).await
     }
 
     async fn run(address: String, folder: TempDir) -> Self {
@@ -45,6 +58,12 @@ impl Web {
         let place = folder.path().join("directory.redb");
         command.args(["--listen", &address, "--directory"]);
         command.arg(format!("redb:{}", place.display()));
+        let certs = folder.path().join(CERTS);
+        let secure = certs.exists();
+        if secure {
+            command.arg("--tls-cert").arg(certs.join("server.pem"));
+            command.arg("--tls-key").arg(certs.join("server.key"));
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -55,7 +74,11 @@ impl Web {
             folder,
         };
         until("astral-web answers", START_WITHIN, async || {
-            web.api().try_get("/api/v1/bootstrap").await
+            if secure {
+                let connected = TcpStream::connect(&web.address).await;
+                return connected.map(drop).map_err(|error| error.to_string());
+            }
+            web.api().try_get("/api/v1/bootstrap").await.map(drop)
         })
         .await;
         web
@@ -68,8 +91,14 @@ impl Web {
 
     /// A node that is told of nothing but this.
     pub fn launch(&self, name: &'static str) -> Launch {
-        let url = format!("http://{}", self.address);
-        Launch::new(name).option("--web", url)
+        let scheme = if self.ca().is_some() { "https" } else { "http" };
+        Launch::new(name).option("--web", format!("{scheme}://{}", self.address))
+    }
+
+    /// The authority that its certificate is of, if it has one.
+    pub fn ca(&self) -> Option<PathBuf> {
+        let ca = self.folder.path().join(CERTS).join("ca.pem");
+        ca.exists().then_some(ca)
     }
 
     /// Kills it as `kill -9` does.
@@ -88,13 +117,11 @@ impl Web {
     /// Kills it and starts it anew without what it knew.
     pub async fn lose(mut self) -> Self {
         self.kill();
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::run(self.address.clone(), folder).await
+        Self::run(self.address.clone(), folder()).await
     }
 
     fn take_folder(&mut self) -> TempDir {
-        let empty = tempfile::tempdir().expect("a temporary folder");
-        std::mem::replace(&mut self.folder, empty)
+        std::mem::replace(&mut self.folder, folder())
     }
 
     /// A page or an answer as text, whatever its status.
@@ -116,6 +143,16 @@ impl Web {
     fn log(&self) -> PathBuf {
         self.folder.path().join("web.log")
     }
+}
+
+fn folder() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("astral-test-").tempdir();
+    folder.expect("a temporary folder")
+}
+
+fn free_port() -> String {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    free.local_addr().expect("its address").to_string()
 }
 
 impl Drop for Web {

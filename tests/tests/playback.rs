@@ -317,6 +317,52 @@ async fn hls_js_plays_the_stream_where_websockets_do_not_get_through() {
     );
 }
 
+/// What the keys have done.
+#[derive(Debug, Deserialize, PartialEq)]
+struct Keys {
+    muted: bool,
+    volume: f64,
+    paused: bool,
+    statistics: bool,
+}
+
+async fn keys(player: &mut Player) -> Keys {
+    let all = "({muted: video.muted, volume: Math.round(video.volume * 100) / 100, \
+                paused: video.paused, statistics: document.getElementById('stats').open})";
+    player.browser.evaluate(all).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_work_and_the_volume_is_remembered() {
+    let _turn = turn::alone().await;
+    let chain = Chain::start("By Keyboard").await;
+    let _encoder = Encoder::rtmp(Clip::hd(60), &chain.ingest);
+    flows(&chain.viewer, &chain.stream).await;
+    let url = chain.viewer.api.url(&format!("/watch/{}", chain.slug()));
+    let mut player = Player::open(&url).await;
+    player.plays().await;
+    let before = keys(&mut player).await;
+    assert!(before.muted && !before.paused && !before.statistics);
+    for key in ["m", "ArrowDown", "ArrowDown", "s", "k"] {
+        player.browser.press(key).await;
+    }
+    let after = keys(&mut player).await;
+    let volume = 0.9;
+    let expected = Keys {
+        muted: false,
+        volume,
+        paused: true,
+        statistics: true,
+    };
+    assert_eq!(after, expected);
+    player.browser.press("k").await;
+    let paused = player.stats().await;
+    player.plays_on("playback", s(20), &paused, 1.0).await;
+    player.browser.go(&url).await;
+    player.plays().await;
+    assert_eq!(keys(&mut player).await.volume, volume, "it is remembered");
+}
+
 /// What a frame of another site may not do.
 #[derive(Debug, Deserialize)]
 struct Framed {

@@ -1,4 +1,4 @@
-//! An MP4 file as fragmented MP4, frame by frame, perhaps round and round.
+//! A film as fragmented MP4, frame by frame, perhaps round and round.
 //!
 //! A thread reads the file, ahead by a bounded number of pieces, so that a slow
 //! disk does not disturb the pace of sending. Stamps go on from round to round
@@ -6,12 +6,11 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, bail};
 use astral_media::catalog::Catalog;
-use astral_media::file::Mp4File;
 use astral_media::fmp4::mux;
 use astral_media::frame::{Frame, pack_audio};
 use astral_media::source::{Sample, SourceEvent};
@@ -19,6 +18,7 @@ use astral_media::track::{Track, TrackKind};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::film::{self, Film, Kind};
 use super::namer::Namer;
 use super::source::Piece;
 use super::timeline::{Rounds, Span, since_zero};
@@ -41,32 +41,51 @@ impl Clip {
     /// Opens a file, to be sent once or again and again.
     ///
     /// # Errors
-    /// It cannot be read, or is no MP4 with a codec that is carried.
+    /// It cannot be read, or is no MP4, MPEG-TS or FLV with a codec that is carried.
     pub(crate) fn file(path: &Path, repeat: bool) -> Result<Self, Failure> {
         let shown = path.display();
         let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
         // A round begins with a handle of the same file, also if another took its name.
-        let open = move || file.try_clone().map(BufReader::new);
-        Self::start(open, repeat)
+        let open = move || film::open(BufReader::new(file.try_clone()?));
+        Self::start(open, repeat, true)
             .map_err(|error| Failure::Other(error.context(format!("cannot send {shown}"))))
     }
 
     /// A clip in memory, again and again.
     pub(crate) fn bundled(bytes: &'static [u8]) -> Result<Self, Failure> {
-        Ok(Self::start(move || Ok(Cursor::new(bytes)), true)?)
+        Ok(Self::start(
+            move || film::open(Cursor::new(bytes)),
+            true,
+            true,
+        )?)
     }
 
-    fn start<R, O>(open: O, repeat: bool) -> anyhow::Result<Self>
+    /// MPEG-TS or FLV that paces itself, from its start.
+    pub(crate) fn piped<R: Read + Send + 'static>(kind: Kind, reader: R) -> Result<Self, Failure> {
+        let reader = std::sync::Mutex::new(Some(reader));
+        let open = move || {
+            let reader = reader.lock().ok().and_then(|mut reader| reader.take());
+            let reader = reader.context("a pipe can be read once only")?;
+            film::stream(kind, reader)
+        };
+        Self::start(open, false, false)
+            .map_err(|error| Failure::Other(error.context("cannot send standard input")))
+    }
+
+    /// `paced` pieces say when they are due; others are sent as they come.
+    fn start<O>(open: O, repeat: bool, paced: bool) -> anyhow::Result<Self>
     where
-        R: Read + Seek + Send + 'static,
-        O: Fn() -> io::Result<R> + Send + 'static,
+        O: Fn() -> anyhow::Result<Box<dyn Film>> + Send + 'static,
     {
         let mut reel = Reel::open(open, repeat)?;
         let head = mux::init_segment(&reel.catalog);
         let (out, pieces) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
             // Ends when the file does, or when nobody takes pieces any more.
-            while let Some(piece) = reel.next().transpose() {
+            while let Some(mut piece) = reel.next().transpose() {
+                if let (false, Ok(piece)) = (paced, &mut piece) {
+                    piece.at = None;
+                }
                 let failed = piece.is_err();
                 if out.blocking_send(piece).is_err() || failed {
                     break;
@@ -106,9 +125,9 @@ impl Clip {
 }
 
 /// The file, read frame by frame.
-struct Reel<R, O> {
+struct Reel<O> {
     open: O,
-    file: Mp4File<R>,
+    film: Box<dyn Film>,
     repeat: bool,
     catalog: Catalog,
     lanes: Vec<Lane>,
@@ -124,21 +143,21 @@ struct Lane {
     source_id: u32,
     track: Track,
     span: Span,
-    /// End of the sample before, in this round.
+    /// The sample before, and its end, in this round.
+    last: Option<i64>,
     end: i64,
+    /// Last distance between two samples, for those that do not say how long they last.
+    distance: u32,
 }
 
-impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
+impl<O: Fn() -> anyhow::Result<Box<dyn Film>>> Reel<O> {
     fn open(open: O, repeat: bool) -> anyhow::Result<Self> {
-        let mut reader = open()?;
-        check_kind(&mut reader)?;
-        let mut file = Mp4File::open(reader)?;
-        let (lanes, looked_at) = look_at(&mut file)?;
+        let mut film = open()?;
+        let (lanes, looked_at) = look_at(film.as_mut())?;
         if lanes.is_empty() {
-            let codecs: Vec<String> = file.ignored().iter().map(|t| t.codec.to_string()).collect();
             bail!(
                 "it has no H.264, H.265, AV1, AAC or Opus track (it has: {})",
-                codecs.join(", ")
+                film.ignored().join(", ")
             );
         }
         let spans: Vec<Span> = lanes.iter().map(|lane| lane.span).collect();
@@ -147,7 +166,7 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
         let pictures = tracks.iter().any(|t| t.config.kind() == TrackKind::Video);
         Ok(Self {
             open,
-            file,
+            film,
             repeat,
             namer: Namer::new(tracks.len(), pictures),
             catalog: catalog(tracks),
@@ -179,7 +198,7 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
             return Ok(Some(sample));
         }
         loop {
-            match self.file.next_event()? {
+            match self.film.next_event()? {
                 Some(SourceEvent::Sample(sample)) => return Ok(Some(sample)),
                 Some(SourceEvent::Track(track)) => {
                     let lane = self.lanes.iter().find(|lane| lane.source_id == track.id);
@@ -202,8 +221,11 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
             let spans: Vec<Span> = self.lanes.iter().map(|lane| lane.span).collect();
             self.rounds = Rounds::of(&spans).ok_or_else(|| anyhow!("it has no length"))?;
         }
+        for lane in &mut self.lanes {
+            lane.last = None;
+        }
         self.round += 1;
-        self.file = Mp4File::open((self.open)()?)?;
+        self.film = (self.open)()?;
         Ok(())
     }
 
@@ -255,21 +277,24 @@ impl<R: Read + Seek, O: Fn() -> io::Result<R>> Reel<R, O> {
 }
 
 impl Lane {
-    /// How long a sample lasts: sound by its codec, pictures as the file says.
-    fn duration_of(&self, sample: &Sample) -> u32 {
+    /// How long a sample lasts: sound by its codec, pictures as the file says, else as
+    /// long as the one before.
+    fn duration_of(&mut self, sample: &Sample) -> u32 {
+        let before = self.last.replace(sample.dts);
+        let distance = before.and_then(|before| u32::try_from(sample.dts - before).ok());
+        self.distance = distance.unwrap_or(self.distance);
         let by_codec = self.track.audio_frame_ticks(&sample.data);
-        by_codec.or(sample.duration).unwrap_or(0)
+        by_codec.or(sample.duration).unwrap_or(self.distance)
     }
 }
 
 /// Reads the beginning of a file: its tracks, and where each begins.
-fn look_at<R: Read + Seek>(file: &mut Mp4File<R>) -> anyhow::Result<(Vec<Lane>, VecDeque<Sample>)> {
-    let expected = file.tracks().len();
+fn look_at(film: &mut dyn Film) -> anyhow::Result<(Vec<Lane>, VecDeque<Sample>)> {
     let mut tracks = Vec::new();
     let mut samples: VecDeque<Sample> = VecDeque::new();
     let mut lanes: Vec<Lane> = Vec::new();
-    while samples.len() < LOOKED_AT_MAX && (lanes.is_empty() || lanes.len() < expected) {
-        match file.next_event()? {
+    while samples.len() < LOOKED_AT_MAX && (lanes.is_empty() || lanes.len() < film.expected()) {
+        match film.next_event()? {
             Some(SourceEvent::Promised { .. }) => {}
             Some(SourceEvent::Track(track)) => tracks.push(track),
             Some(SourceEvent::Sample(sample)) => {
@@ -290,7 +315,9 @@ fn look_at<R: Read + Seek>(file: &mut Mp4File<R>) -> anyhow::Result<(Vec<Lane>, 
                             start: sample.dts,
                             end: sample.dts + i64::from(track.timescale),
                         },
+                        last: None,
                         end: sample.dts,
+                        distance: track.timescale / 30,
                     });
                 }
                 samples.push_back(sample);
@@ -317,22 +344,6 @@ fn catalog(tracks: Vec<Track>) -> Catalog {
     }
 }
 
-/// Says what other kinds of file are, before the MP4 reader is puzzled by them.
-fn check_kind(reader: &mut (impl Read + Seek)) -> anyhow::Result<()> {
-    let mut first = [0; 8];
-    let read = reader.read(&mut first)?;
-    reader.seek(SeekFrom::Start(0))?;
-    let what = match &first[..read] {
-        [b'F', b'L', b'V', ..] => "FLV",
-        [0x47, ..] => "MPEG-TS",
-        [0x1a, 0x45, 0xdf, 0xa3, ..] => "Matroska or WebM",
-        _ => return Ok(()),
-    };
-    bail!(
-        "it is {what}, and only MP4 is taken here; convert it with `ffmpeg -i FILE -c copy out.mp4`"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -347,7 +358,7 @@ mod tests {
     type Stamps = Vec<(i64, u32)>;
 
     fn sent(pieces: usize) -> (Vec<Piece>, Vec<Stamps>) {
-        let mut reel = Reel::open(|| Ok(Cursor::new(CLIP)), true).unwrap();
+        let mut reel = Reel::open(|| film::open(Cursor::new(CLIP)), true).unwrap();
         let mut demuxer = Demuxer::new();
         let mut events = Vec::new();
         demuxer
@@ -401,10 +412,11 @@ mod tests {
     #[test]
     fn other_files_are_named_in_the_refusal() {
         let refused = |bytes: &'static [u8]| {
-            let reel = Reel::open(move || Ok(Cursor::new(bytes)), false);
+            let reel = Reel::open(move || film::open(Cursor::new(bytes)), false);
             format!("{:#}", reel.err().unwrap())
         };
-        assert!(refused(b"FLV\x01\x05\0\0\0\x09").contains("FLV"));
+        assert!(refused(&[0x1a, 0x45, 0xdf, 0xa3]).contains("Matroska"));
+        assert!(refused(b"FLV\x01\x05\0\0\0\x09").contains("no H.264"));
         assert!(refused(b"hello, I am a text").len() > 5);
     }
 }

@@ -1,4 +1,4 @@
-//! What to type into an encoder.
+//! What to type into an encoder, and where the browser is one.
 
 use astral_proto::api::Stream;
 
@@ -10,7 +10,14 @@ use crate::term::{self, Style};
 const CODE: &str = "-c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p \
      -force_key_frames 'expr:gte(t,n_forced)' -c:a aac -b:a 128k -ar 48000";
 
-/// Prints how OBS and ffmpeg send the stream.
+/// How GStreamer codes the same of any file; a keyframe each second at 30 per second.
+const DECODE: &str = "filesrc location=INPUT ! decodebin name=d";
+const PICTURE: &str = "d. ! queue ! videoconvert ! video/x-raw,format=I420 ! \
+     x264enc speed-preset=veryfast tune=zerolatency key-int-max=30 ! h264parse ! queue ! m.";
+const SOUND: &str = "d. ! queue ! audioconvert ! audioresample ! \
+     audio/x-raw,rate=48000,channels=2 ! avenc_aac ! aacparse ! queue ! m.";
+
+/// Prints how OBS, ffmpeg and GStreamer send the stream.
 pub(super) fn print(stream: &Stream, urls: &Urls) -> Result<(), Failure> {
     for line in lines(stream, urls) {
         match line.strip_prefix('#') {
@@ -44,14 +51,27 @@ fn lines(stream: &Stream, urls: &Urls) -> Vec<String> {
             String::new(),
             "# ffmpeg, by RTMP".to_owned(),
             format!("  ffmpeg -re -i INPUT {CODE} -f flv '{server}/{key}'"),
+            String::new(),
+            "# GStreamer, by RTMP".to_owned(),
+            format!(
+                "  gst-launch-1.0 -e flvmux streamable=true name=m ! \
+                 rtmp2sink location='{server}/{key}' sync=true {DECODE} {PICTURE} {SOUND}"
+            ),
         ]);
     }
     lines.extend([
+        String::new(),
+        "# The browser: camera, screen or a file".to_owned(),
+        format!("  {}", urls.publish),
         String::new(),
         "# ffmpeg, by HTTP".to_owned(),
         format!(
             "  ffmpeg -re -i INPUT {CODE} -f mp4 -movflags +cmaf+frag_keyframe \
              -frag_duration 200000 -method PUT '{}'",
+            ingest.http_url
+        ),
+        format!(
+            "  ffmpeg -re -i INPUT {CODE} -f mpegts -method PUT '{}'",
             ingest.http_url
         ),
         String::new(),

@@ -1,9 +1,10 @@
 //! What a stream is made of: a clip that is paced here, or standard input.
 
+use std::io::Cursor;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io;
+use tokio::io::{Chain, Stdin as Pipe};
 
 use super::clip::Clip;
 use super::stdin::Stdin;
@@ -22,10 +23,10 @@ pub(crate) struct Piece {
 
 /// Where the bytes come from.
 pub(crate) enum Source {
-    /// A file, perhaps round and round.
+    /// A file, perhaps round and round, or MPEG-TS or FLV from standard input.
     Clip(Clip),
     /// Fragmented MP4 that paces itself.
-    Stdin(Box<Stdin<io::Stdin>>),
+    Stdin(Box<Stdin<Chain<Cursor<Vec<u8>>, Pipe>>>),
 }
 
 impl Source {

@@ -1,12 +1,16 @@
-//! Standard input: fragmented MP4 that is passed on byte by byte.
+//! Standard input: fragmented MP4 that is passed on byte by byte. MPEG-TS and FLV are
+//! told apart here, and read as files are.
 //!
 //! The bytes are only followed from box to box (ISO/IEC 14496-12 §4.2), to know
 //! what a new connection must begin with: the head (all up to and with `moov`),
 //! then a fragment.
 
+use std::io::Read;
+
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::film::{Kind, SNIFFED};
 use crate::failure::Failure;
 
 /// Most bytes before the end of `moov`.
@@ -17,6 +21,33 @@ const READ: usize = 64 * 1024;
 /// What to do with what we cannot send.
 const CONVERT: &str = "convert it on the way: ffmpeg -re -i INPUT -c copy -f mp4 \
      -movflags +cmaf+frag_keyframe -frag_duration 200000 - | astral publish NAME -";
+
+/// Reads as much of an input as tells what it is; waits for it.
+pub(super) fn sniff(mut input: impl Read) -> std::io::Result<(Kind, Vec<u8>)> {
+    let mut head = vec![0; SNIFFED];
+    let mut filled = 0;
+    while filled < SNIFFED {
+        let read = input.read(&mut head[filled..])?;
+        filled += read;
+        if read == 0 || is_told(&head[..filled]) {
+            break;
+        }
+    }
+    head.truncate(filled);
+    Ok((Kind::of(&head), head))
+}
+
+/// Whether so few bytes are enough: all but a transport stream have a beginning.
+fn is_told(head: &[u8]) -> bool {
+    match Kind::of(head) {
+        Kind::Flv | Kind::Other(_) | Kind::Ts => head.len() >= 4,
+        Kind::Mp4 => head.get(4..8).is_some_and(is_box),
+    }
+}
+
+fn is_box(kind: &[u8]) -> bool {
+    matches!(kind, b"ftyp" | b"styp" | b"moov" | b"free" | b"skip")
+}
 
 /// Fragmented MP4 as it comes.
 pub(crate) struct Stdin<R> {
@@ -164,8 +195,11 @@ fn head_len(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     let Some(first) = bytes.get(..8) else {
         return Ok(None);
     };
-    if !matches!(&first[4..], b"ftyp" | b"styp" | b"moov" | b"free" | b"skip") {
-        return Err(unfit(what_is(bytes)));
+    if !is_box(&first[4..]) {
+        return Err(unfit(match Kind::of(bytes) {
+            Kind::Other(what) => what,
+            Kind::Mp4 | Kind::Ts | Kind::Flv => "something else",
+        }));
     }
     let mut at = 0;
     while let Some((kind, size)) = box_header(&bytes[at..]) {
@@ -210,20 +244,9 @@ fn has_child(mut body: &[u8], wanted: &[u8; 4]) -> bool {
     false
 }
 
-/// A name for what the bytes are, for people.
-fn what_is(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [0x47, ..] => "MPEG-TS, which is not taken here yet",
-        [b'F', b'L', b'V', ..] => "FLV, which is not taken here yet",
-        [0x1a, 0x45, 0xdf, 0xa3, ..] => "Matroska or WebM",
-        [b'R', b'I', b'F', b'F', ..] => "AVI or WAV",
-        _ => "something that is not MP4",
-    }
-}
-
 fn unfit(what: &str) -> Failure {
     Failure::other(format!(
-        "standard input must be fragmented MP4, and this is {what}; {CONVERT}"
+        "standard input must be fragmented MP4, MPEG-TS or FLV, and this is {what}; {CONVERT}"
     ))
 }
 
@@ -295,6 +318,17 @@ mod tests {
         assert_eq!(boxes.take_header(), make(b"moof", &[7; 9])[..8]);
     }
 
+    #[test]
+    fn no_more_is_waited_for_than_tells_what_it_is() {
+        let told = |bytes: &[u8]| sniff(bytes.chain(std::io::empty())).unwrap();
+        assert_eq!(told(&head()).0, Kind::Mp4);
+        assert_eq!(told(b"FLV\x01\x05").0, Kind::Flv);
+        let mut ts = vec![0; 3 * SNIFFED];
+        (0..ts.len()).step_by(188).for_each(|at| ts[at] = 0x47);
+        let (kind, head) = told(&ts);
+        assert_eq!((kind, head.len()), (Kind::Ts, SNIFFED));
+    }
+
     #[tokio::test]
     async fn other_input_is_refused_with_words_that_help() {
         let plain = [
@@ -305,8 +339,8 @@ mod tests {
         let late = [make(b"ftyp", b"isom"), make(b"mdat", &[0; 20])].concat();
         let cases: [(&[u8], &str); 6] = [
             (b"", "nothing"),
-            (&[0x47; 400], "MPEG-TS"),
-            (b"FLV\x01\x05\0\0\0\x09", "FLV"),
+            (&[7; 400], "something else"),
+            (b"\x1a\x45\xdf\xa3\0\0\0\x09", "Matroska"),
             (&plain, "not fragmented"),
             (&late, "after its media"),
             (&head()[..30], "breaks off"),

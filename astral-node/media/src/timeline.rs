@@ -12,7 +12,7 @@
 //!   stamps lie behind keep their place until they are, on average, a whole frame
 //!   behind; then one frame is left out.
 //! - A stamp back by more than a second, or ahead of everything by more than ten, is
-//!   a jump: the caller starts a new epoch.
+//!   a jump: the caller starts a new epoch, or puts sound back beside its picture.
 //!
 //! Stalls need nothing: the time of arrival plays no part here.
 
@@ -187,6 +187,22 @@ impl Timeline {
             self.newest_ns = self.newest_ns.max(ns);
         }
         admit
+    }
+
+    /// Puts a track of sound whose stamps have nothing to do with the others' beside them:
+    /// the stamp `dts` is at the newest time. Only for sources whose tracks have lost each
+    /// other; what distance they had is not known any more.
+    pub fn rebase_audio(&mut self, track: u32, dts: i64) {
+        let expected = self.expected(track);
+        let Some(lane) = self.lanes.get_mut(&track) else {
+            return;
+        };
+        let newest = ns_to_ticks(self.newest_ns, lane.timescale);
+        lane.floor = expected.map_or(newest, |expected| expected.max(newest));
+        lane.offset = lane.floor.saturating_sub(dts);
+        if let Pace::Audio { run, .. } = &mut lane.pace {
+            *run = None;
+        }
     }
 
     /// Where the audio frame after the last admitted one is expected, ticks.

@@ -10,5 +10,7 @@ pub mod limits;
 pub mod link;
 pub mod overlay;
 pub mod record;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod slug;
 pub mod wire;

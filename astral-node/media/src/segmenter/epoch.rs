@@ -24,6 +24,9 @@ const AUDIO_GROUP_NS: i64 = SECOND_NS;
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Range of the target duration, milliseconds: short ones make many requests, long ones delay.
 const TARGET_RANGE_MS: (u32, u32) = (2_000, 10_000);
+/// Sound that has lost its picture is put back beside it after so many seconds: until
+/// then the picture may follow its jump.
+const ASTRAY_S: u64 = 2;
 /// Groups whose lengths fix the target duration.
 const GROUPS_MEASURED: usize = 2;
 
@@ -46,6 +49,7 @@ pub(super) struct Epoch {
     /// The next keyframe starts a new epoch: a new configuration of sound waits for it.
     ends_at_keyframe: bool,
     measured: Vec<Measured>,
+    start_ns: i64,
     /// End of the last frame, nanoseconds.
     end_ns: i64,
 }
@@ -63,6 +67,8 @@ struct Audio {
     timescale: u32,
     config: CodecConfig,
     bundle: Option<Bundle>,
+    /// Samples since the last frame that had a place on the timeline.
+    astray: u64,
 }
 
 /// The open group.
@@ -116,13 +122,20 @@ impl Epoch {
                 timescale: track.timescale,
                 config: track.config.clone(),
                 bundle: None,
+                astray: 0,
             }),
             ends_at_keyframe: false,
             measured: Vec::new(),
+            start_ns: start.time_ns,
             end_ns: start.time_ns,
         };
         out.push(Segmented::Catalog(epoch.catalog.clone()));
         epoch
+    }
+
+    /// Its length so far, nanoseconds.
+    pub(super) fn length_ns(&self) -> i64 {
+        self.end_ns.saturating_sub(self.start_ns)
     }
 
     /// Its number.
@@ -226,13 +239,35 @@ impl Epoch {
         };
         let dts = match self.timeline.admit_audio(sample.track, sample.dts, samples) {
             Admit::Ok(dts) | Admit::Repaired { dts, .. } => dts,
-            Admit::NewEpoch(_) => return Outcome::NewEpoch(held),
-            Admit::Drop => return Outcome::Done,
+            Admit::NewEpoch(_) if self.video.is_none() => return Outcome::NewEpoch(held),
+            Admit::NewEpoch(_) | Admit::Drop => match self.astray(sample, samples) {
+                Some(dts) => dts,
+                None => return Outcome::Done,
+            },
         };
+        if let Some(audio) = &mut self.audio {
+            audio.astray = 0;
+        }
         let end = self.timeline.expected(sample.track).unwrap_or(dts + 1);
         self.cut_before(dts, timescale, sample.data.len(), false, out);
         self.gather(sample, dts, (end, samples), out);
         Outcome::Done
+    }
+
+    /// Sound without a place beside its picture does not end the picture's epoch: it is
+    /// left out, and if that goes on, put where the picture is. Its dts then.
+    fn astray(&mut self, sample: &Sample, samples: u32) -> Option<i64> {
+        let audio = self.audio.as_mut()?;
+        audio.astray += u64::from(samples);
+        let (sample_rate, _) = audio.config.sound()?;
+        if audio.astray < ASTRAY_S * u64::from(sample_rate) {
+            return None;
+        }
+        self.timeline.rebase_audio(sample.track, sample.dts);
+        match self.timeline.admit_audio(sample.track, sample.dts, samples) {
+            Admit::Ok(dts) | Admit::Repaired { dts, .. } => Some(dts),
+            Admit::NewEpoch(_) | Admit::Drop => None,
+        }
     }
 
     /// Puts a codec frame that ends at `end` ticks and has so many samples into the

@@ -18,7 +18,8 @@
 //! for 1.5 s of sound the stream is audio only.
 //!
 //! **Running** cuts groups (see `epoch`). New sound next to a running picture takes
-//! effect at the picture's next keyframe, so that the picture does not stop for it.
+//! effect at the picture's next keyframe, so that the picture does not stop for it. Nor
+//! does a jump of the sound alone end an epoch that has a picture.
 
 mod bundle;
 mod epoch;
@@ -32,7 +33,7 @@ use crate::catalog::Catalog;
 use crate::frame::Frame;
 use crate::opus::MIN_PACKET_SAMPLES;
 use crate::source::{Sample, SourceEvent, SourceTrack};
-use crate::timeline::TIMESCALE_MAX;
+use crate::timeline::{SECOND_NS, TIMESCALE_MAX};
 use crate::track::TrackKind;
 use epoch::{Epoch, Outcome};
 use opening::{Held, Opening};
@@ -45,6 +46,9 @@ pub const AUDIO: u8 = 2;
 pub const FRAME_BYTES_MAX: usize = 8 << 20;
 /// Longest coded frame of sound, bytes; AAC has at most 6 KiB.
 pub const AUDIO_FRAME_BYTES_MAX: usize = 64 << 10;
+
+/// Epochs in a row, each shorter than a second, after which a source makes no sense.
+const SHORT_EPOCHS_MAX: u32 = 100;
 
 /// Where an epoch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +150,11 @@ pub enum SegmentError {
     /// Much media came before [`Segmenter::begin`] was called.
     #[error("too much media before the stream was begun")]
     HeldTooMuch,
+    /// More than a hundred jumps or new configurations, never a second apart.
+    #[error(
+        "the encoder's timestamps or configuration change again and again: a hundred times within seconds"
+    )]
+    Restless,
     /// No epoch number is left.
     #[error("epoch numbers are used up")]
     NumbersExhausted,
@@ -160,6 +169,8 @@ pub struct Segmenter {
     tracks: Tracks,
     stage: Stage,
     started: bool,
+    /// Epochs in a row that were shorter than a second.
+    short: u32,
 }
 
 /// The newest configuration of each track, and what the source promised.
@@ -201,6 +212,7 @@ impl Segmenter {
             tracks: Tracks::default(),
             stage: Stage::Opening(Opening::default()),
             started: false,
+            short: 0,
         }
     }
 
@@ -366,12 +378,18 @@ impl Segmenter {
     fn reopen(&mut self, out: &mut Vec<Segmented>) -> Result<(), SegmentError> {
         if let Stage::Running(epoch) = &mut self.stage {
             self.options.target_duration_ms = epoch.target_duration_ms();
+            let is_short = epoch.length_ns() < SECOND_NS;
+            self.short = if is_short { self.short + 1 } else { 0 };
             let next = epoch.close(out);
             let exhausted = next.epoch == epoch.number();
             (self.next, self.stage) = (Some(next), Stage::Opening(Opening::default()));
             if exhausted {
                 self.stage = Stage::Over;
                 return Err(SegmentError::NumbersExhausted);
+            }
+            if self.short > SHORT_EPOCHS_MAX {
+                self.stage = Stage::Over;
+                return Err(SegmentError::Restless);
             }
         }
         Ok(())

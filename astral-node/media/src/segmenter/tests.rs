@@ -547,6 +547,110 @@ fn a_jump_in_time_starts_an_epoch_and_leaves_no_hole() {
     }
 }
 
+/// The events, with the stamps of one track moved.
+fn moved(events: Vec<SourceEvent>, track: u32, by_ms: i64) -> impl Iterator<Item = SourceEvent> {
+    events.into_iter().map(move |event| {
+        let SourceEvent::Sample(mut sample) = event else {
+            return event;
+        };
+        if sample.track == track {
+            sample.dts += by_ms * if track == 1 { 90 } else { 48 };
+        }
+        SourceEvent::Sample(sample)
+    })
+}
+
+/// Longest silence between bundles, and how far the last sound ends from the last
+/// picture, both in milliseconds.
+fn sound_beside_picture(run: &Run) -> (i64, i64) {
+    let sounds = run.frames(AUDIO);
+    let gaps = sounds.windows(2).map(|pair| pair[1].dts - pair[0].dts);
+    let last = sounds.last().map_or(0, |frame| frame.dts / 48);
+    let picture = run.frames(VIDEO).last().map_or(0, |frame| frame.dts / 90);
+    (gaps.max().unwrap_or(0) / 48, (last - picture).abs())
+}
+
+#[test]
+fn sound_that_jumps_alone_does_not_stop_the_picture_and_comes_back_beside_it() {
+    for by_ms in [-1_500_000_000, -15_000, 60_000, 1_500_000_000] {
+        let mut run = Run::new();
+        run.push(both_tracks()).push(programme(0, 3000, 1000));
+        run.push(moved(programme(3000, 9000, 1000), 2, by_ms));
+        run.finish();
+        assert_eq!(run.catalogs().last().unwrap().epoch, 7, "{by_ms}");
+        assert_eq!(run.frames(VIDEO).len(), 225);
+        let (silence_ms, apart_ms) = sound_beside_picture(&run);
+        assert!(
+            (1_900..2_300).contains(&silence_ms),
+            "{by_ms}: {silence_ms}"
+        );
+        assert!(apart_ms < 100, "{by_ms}: {apart_ms}");
+    }
+}
+
+#[test]
+fn tracks_of_different_clocks_are_put_together() {
+    for by_ms in [-1_500_000_000, 1_500_000_000] {
+        let mut run = Run::new();
+        run.push(both_tracks());
+        run.push(moved(programme(0, 6000, 1000), 2, by_ms)).finish();
+        assert_eq!(run.frames(VIDEO).len(), 150, "{by_ms}");
+        assert!(sound_beside_picture(&run).1 < 100, "{by_ms}");
+        assert!(run.frames(AUDIO).len() > 80);
+    }
+}
+
+#[test]
+fn a_picture_that_jumps_alone_goes_on_in_a_new_epoch_with_its_sound() {
+    for by_ms in [-1_500_000_000, 60_000] {
+        let mut run = Run::new();
+        run.push(both_tracks()).push(programme(0, 2000, 1000));
+        run.push(moved(programme(2000, 8000, 1000), 1, by_ms));
+        run.finish();
+        assert_eq!(run.frames(VIDEO).len(), 200, "{by_ms}");
+        assert_eq!(run.catalogs().last().unwrap().epoch, 8);
+        assert!(sound_beside_picture(&run).1 < 100, "{by_ms}");
+    }
+}
+
+#[test]
+fn a_film_that_runs_backwards_is_shown_frame_by_frame() {
+    let mut run = Run::new();
+    run.push([video_track(64), promise(true, false)]);
+    let backwards = (0..500).map(|n| picture(1_000_000 - n * 40, n % 25 == 0));
+    run.push(backwards).finish();
+    // The last pictures of an epoch's clock wait for a keyframe.
+    assert!(run.frames(VIDEO).len() > 250, "{}", run.frames(VIDEO).len());
+}
+
+#[test]
+fn stamps_of_chance_are_refused_with_words_after_a_while() {
+    let mut segmenter = Segmenter::new(START, Options::default());
+    let now = Wall { unix_ms: 0 };
+    segmenter.push(now, video_track(64)).unwrap();
+    segmenter.push(now, promise(true, false)).unwrap();
+    let refused = (0..1_000).find_map(|n| {
+        let ms = if n % 2 == 0 { 0 } else { 100_000 };
+        segmenter.push(now, picture(ms, true)).err()
+    });
+    assert_eq!(refused, Some(SegmentError::Restless));
+}
+
+#[test]
+fn pictures_of_any_rate_keep_their_times() {
+    let mut run = Run::new();
+    run.push([video_track(64), promise(true, false)]);
+    let times = [0, 16, 33, 500, 501, 3_000, 9_900, 9_933];
+    run.push(times.map(|ms| picture(ms, ms == 0))).finish();
+    let came: Vec<_> = run
+        .frames(VIDEO)
+        .iter()
+        .map(|f| f.dts / 90 - 5000)
+        .collect();
+    assert_eq!(came, times);
+    assert_eq!(run.catalogs().len(), 1);
+}
+
 #[test]
 fn the_next_connection_goes_on_where_this_one_ended() {
     let mut run = Run::new();

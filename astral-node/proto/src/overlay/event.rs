@@ -19,9 +19,11 @@ use crate::wire::heartbeat::{Heartbeat, Supply};
 pub struct Time(pub u64);
 
 impl Time {
-    /// The moment `later` after this one.
+    /// The moment `later` after this one, rounded up to a microsecond: a timer that is set
+    /// so never runs out too early, only to be set to the same moment again.
     pub fn after(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(later.as_micros() as u64))
+        let us = later.as_nanos().div_ceil(1_000);
+        Self(self.0.saturating_add(u64::try_from(us).unwrap_or(u64::MAX)))
     }
 
     /// Time from `earlier` to this moment; zero if it lies ahead.

@@ -152,7 +152,7 @@ impl Overlay {
         let referrals = if reason == Reason::NoStream {
             self.referrals_to_source(now, conn, id)
         } else {
-            self.referrals_to_children(conn, id)
+            self.referrals_to_neighbours(conn, id)
         };
         self.send(
             conn,
@@ -174,6 +174,17 @@ impl Overlay {
             .and_then(|node| self.referral(node, to))
             .into_iter()
             .collect()
+    }
+
+    /// Children of the stream; and, as far as there is room, who feeds this node and who
+    /// would: one that never forwards may be the only node that the asker knows.
+    fn referrals_to_neighbours(&self, conn: ConnId, id: StreamId) -> Vec<Referral> {
+        let mut referrals = self.referrals_to_children(conn, id);
+        let asker = self.peers.get(&conn).map(|peer| peer.node);
+        let others = self.others_above(id, conn).into_iter();
+        referrals.extend(others.filter(|referral| Some(referral.node) != asker));
+        referrals.truncate(REFERRALS_MAX);
+        referrals
     }
 
     /// Children of the stream, those with the most upload to spare first.

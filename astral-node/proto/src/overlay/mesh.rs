@@ -199,6 +199,11 @@ impl Overlay {
         }
     }
 
+    fn is_kept(&self, conn: ConnId) -> bool {
+        let peer = self.peers.get(&conn);
+        peer.is_some_and(|peer| self.is_bootstrap(peer.node))
+    }
+
     /// Closes connections between supernodes that are too many.
     pub(super) fn keep_mesh(&mut self) {
         if self.supernodes.role != Role::Supernode {
@@ -209,7 +214,7 @@ impl Overlay {
         let idle: Vec<ConnId> = mesh
             .into_iter()
             .rev()
-            .filter(|conn| !self.shares_ticket(*conn) && !self.is_bootstrap(*conn))
+            .filter(|conn| !self.shares_ticket(*conn) && !self.is_kept(*conn))
             .take(surplus)
             .collect();
         for conn in idle {

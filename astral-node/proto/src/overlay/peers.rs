@@ -113,7 +113,7 @@ impl Bootstrap {
 pub(super) struct Peer {
     pub(super) node: NodeId,
     pub(super) key: PublicKey,
-    joined: Time,
+    pub(super) joined: Time,
     beaten: Time,
     pub(super) finds: Allowance,
     pub(super) probes: Allowance,
@@ -546,14 +546,13 @@ impl Overlay {
         may
     }
 
-    /// Whether the settings ask for a connection to this peer.
-    pub(super) fn is_bootstrap(&self, conn: ConnId) -> bool {
-        let node = self.peers.get(&conn).map(|peer| peer.node);
-        let mut kept = self.bootstraps.iter();
-        node.is_some() && kept.any(|bootstrap| bootstrap.node == node)
-    }
-
     // Heartbeats
+
+    /// Whether a connection to this node is to be kept in any case.
+    pub(super) fn is_bootstrap(&self, node: NodeId) -> bool {
+        let mut bootstraps = self.bootstraps.iter();
+        bootstraps.any(|bootstrap| bootstrap.node == Some(node))
+    }
 
     pub(super) fn shares_ticket(&self, conn: ConnId) -> bool {
         self.feeds.values().any(|feed| feed.conn == conn)
@@ -578,6 +577,9 @@ impl Overlay {
     }
 
     pub(super) fn beat(&mut self, now: Time, conn: ConnId) {
+        if self.is_superfluous(now, conn) {
+            return self.close(conn, CloseCode::Done, "nothing needs it any more");
+        }
         let every = if self.shares_ticket(conn) {
             BEAT_EVERY
         } else {

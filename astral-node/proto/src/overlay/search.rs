@@ -654,6 +654,12 @@ impl Overlay {
         let reason = stream.last_refusal.unwrap_or(Reason::NoStream);
         let wait = self.random.jitter(base);
         self.timers.set(Timer::Search(id), now.after(wait));
+        let known = self.records.stream(id);
+        let publisher = known.map(|known| known.record.value().publisher);
+        if publisher.is_some_and(|node| self.records.node(node).is_none()) {
+            // When it was asked for before, perhaps nobody was connected.
+            self.find(Some(id), None);
+        }
         self.changed(Change::NoRoom(id, reason));
     }
 

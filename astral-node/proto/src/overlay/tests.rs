@@ -45,7 +45,7 @@ struct Node {
     gap: Option<(Time, Duration)>,
 }
 
-struct Net {
+pub(super) struct Net {
     now: Time,
     nodes: Vec<Node>,
     queue: BTreeMap<(Time, u64), (usize, ConnId, Packet)>,
@@ -60,13 +60,13 @@ struct Net {
     walled: BTreeSet<usize>,
 }
 
-fn address(node: usize) -> Address {
+pub(super) fn address(node: usize) -> Address {
     Address(format!("127.0.0.1:{}", 1000 + node).parse().unwrap())
 }
 
 impl Net {
     /// `limits[i]` is the upload limit of node `i`, in copies of the stream.
-    fn new(limits: &[u64]) -> Self {
+    pub(super) fn new(limits: &[u64]) -> Self {
         let nodes = limits.iter().enumerate().map(|(i, copies)| {
             let key = SecretKey::from_seed([i as u8 + 1; 32]);
             let record = NodeRecord {
@@ -146,11 +146,15 @@ impl Net {
         StreamId::of(&self.stream_key.public())
     }
 
-    fn id(&self, node: usize) -> NodeId {
+    pub(super) fn overlay(&mut self, node: usize) -> &mut Overlay {
+        &mut self.nodes[node].overlay
+    }
+
+    pub(super) fn id(&self, node: usize) -> NodeId {
         self.nodes[node].overlay.id()
     }
 
-    fn event(&mut self, node: usize, event: Event) {
+    pub(super) fn event(&mut self, node: usize, event: Event) {
         if !self.nodes[node].alive {
             return;
         }
@@ -319,7 +323,7 @@ impl Net {
         self.nodes[node].alive = false;
     }
 
-    fn run(&mut self, time: Duration) {
+    pub(super) fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
         let mut next_frame = self.now.after(FRAME);
         while self.now < end {
@@ -432,7 +436,7 @@ impl Net {
 
     // What tests say
 
-    fn bootstrap(&mut self, node: usize, to: usize) {
+    pub(super) fn bootstrap(&mut self, node: usize, to: usize) {
         let addresses = vec![address(to).0.to_string()];
         self.event(
             node,

@@ -64,6 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn timer_for_a_part_of_a_microsecond_does_not_run_out_before_its_time() {
+        let wait = Duration::from_nanos(100_000_500);
+        let set = Time(7);
+        assert!(set.after(wait).since(set) >= wait);
+    }
+
+    #[test]
     fn timers_expire_in_order_and_only_once() {
         let mut timers = TimerTable::new();
         timers.set('b', Time(20));

@@ -30,6 +30,7 @@ const ASSETS: &[(&str, &str)] = assets! {
     "dashboard/events.js"
     "dashboard/main.js"
     "dashboard/network.js"
+    "dashboard/picture.js"
     "dashboard/settings.js"
     "dashboard/streams.js"
     "player/boxes.js"

@@ -18,7 +18,7 @@ use crate::state::now_ms;
 /// Supernodes in the picture.
 const BUBBLES_MAX: usize = 400;
 /// Supernodes in the table.
-const ROWS_MAX: usize = 50;
+const ROWS_MAX: usize = 20;
 /// Streams in the table.
 const STREAMS_MAX: usize = 50;
 

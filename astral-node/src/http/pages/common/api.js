@@ -1,29 +1,36 @@
 // The node's JSON API, as its own pages call it.
 //
 // Changes carry the guard value that the page came with. A page that came without one (`--require-token`, or a
-// `--http` that others can reach) asks for the node's token, and keeps it for this tab.
+// `--http` that others can reach) takes that of the last page in this tab, such as one that a one-time link opened, or
+// asks for the node's token, and keeps it for this tab.
 
-const guard = document.querySelector('meta[name="astral-guard"]')?.content ?? '';
+const own = document.querySelector('meta[name="astral-guard"]')?.content ?? '';
+if (own) keep('guard', own);
 
-function token() {
+function kept(name) {
   try {
-    return sessionStorage.getItem('astral.token') ?? '';
+    return sessionStorage.getItem(`astral.${name}`) ?? '';
   } catch {
     return '';
   }
 }
 
-export function useToken(text) {
+function keep(name, value) {
   try {
-    sessionStorage.setItem('astral.token', text);
+    sessionStorage.setItem(`astral.${name}`, value);
   } catch {
     // Without storage it is asked for on every page.
   }
 }
 
+export function useToken(text) {
+  keep('token', text);
+}
+
 function credentials() {
-  if (guard) return { 'x-astral-guard': guard };
-  return token() ? { authorization: `Bearer ${token()}` } : {};
+  if (own) return { 'x-astral-guard': own };
+  if (kept('token')) return { authorization: `Bearer ${kept('token')}` };
+  return kept('guard') ? { 'x-astral-guard': kept('guard') } : {};
 }
 
 /** An answer that says no, in the node's words; status 0 when the node does not answer at all. */

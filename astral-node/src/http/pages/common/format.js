@@ -4,6 +4,9 @@ export const short = (uuid) => (uuid ? uuid.slice(0, 8) : '–');
 
 export const count = (n) => (Number.isFinite(n) ? n.toLocaleString('en') : '–');
 
+/** `1 hop`, `2 hops`. */
+export const many = (n, one) => `${count(n)} ${one}${n === 1 ? '' : 's'}`;
+
 /** A rate in bit/s. */
 export function rate(bps) {
   if (!Number.isFinite(bps)) return '–';

@@ -1,8 +1,9 @@
 // This node in the network: itself, its upload, its tickets, and the nodes it knows.
 
 import { $, confirmed, el, keyed, put } from '../common/dom.js';
-import { bytes, count, rate, short, since } from '../common/format.js';
+import { bytes, count, many, rate, short, since } from '../common/format.js';
 import { Plot } from '../common/plot.js';
+import { picture } from './picture.js';
 
 const REACH = { reachable: 'can be reached', unreachable: 'cannot be reached', unknown: 'not known yet', local: 'this machine and network only' };
 const ROLES = { node: 'Node', supernode: 'Supernode' };
@@ -59,7 +60,8 @@ export class Network {
   tickets(model) {
     const all = [...model.now.ticket.values()].filter((ticket) => ticket.state !== 'ended');
     all.sort((a, b) => a.stream.slug.localeCompare(b.stream.slug) || a.created_at.localeCompare(b.created_at));
-    $('tickets-card').classList.toggle('bare', all.length === 0);
+    const name = (id) => model.now.node.get(id)?.name ?? short(id);
+    picture($('picture'), all, model.me?.uuid, name);
     $('no-tickets').hidden = all.length > 0;
     $('tickets-table').hidden = all.length === 0;
     keyed($('tickets'), all, (ticket) => ticket.id, (ticket) => this.ticketRow(ticket), (row, ticket) => this.updateTicket(row, ticket, model));
@@ -85,7 +87,7 @@ export class Network {
     put(parts.way, `${name(ticket.source)} → ${name(ticket.destination)}`, `${ticket.source} → ${ticket.destination}`);
     parts.pill.dataset.state = ticket.state;
     put(parts.pill, ticket.state);
-    put(parts.path, `${ticket.hops} ${ticket.hops === 1 ? 'hop' : 'hops'}`, ticket.path.map(short).join(' → '));
+    put(parts.path, many(ticket.hops, 'hop'), ticket.path.map(short).join(' → '));
     put(parts.sent, `${rate(ticket.bitrate_bps)}, ${bytes(ticket.bytes)}`);
   }
 

@@ -1,7 +1,7 @@
 // The streams, live ones first, and what can be done with each.
 
 import { $, confirmed, copy, el, keyed, put } from '../common/dom.js';
-import { STATES, count, rate, short, since, tracks } from '../common/format.js';
+import { STATES, count, many, rate, short, since, tracks } from '../common/format.js';
 
 const ORDER = ['live', 'paused', 'waiting', 'ended'];
 
@@ -82,7 +82,7 @@ export class Streams {
   /** What this node does for it. */
   role(stream, own) {
     const children = [...this.model.now.ticket.values()].filter((ticket) => ticket.stream.id === stream.id && ticket.source === this.me?.uuid && ticket.state === 'active').length;
-    const feeds = children > 0 ? ` and feeds ${children} ${children === 1 ? 'node' : 'nodes'}` : '';
+    const feeds = children > 0 ? ` and feeds ${many(children, 'node')}` : '';
     if (own) return `This node publishes it${feeds}.`;
     const { receiving, parent, standby } = stream.local;
     if (!receiving) return 'Known, not received.';
@@ -91,8 +91,8 @@ export class Streams {
   }
 
   figures(stream) {
-    const viewers = `${count(stream.viewers)} ${stream.viewers === 1 ? 'viewer' : 'viewers'}`;
-    const way = stream.local.receiving ? `${stream.local.hops} hops, ${Math.round(stream.local.latency_ms)} ms` : null;
+    const viewers = many(stream.viewers, 'viewer');
+    const way = stream.local.receiving ? `${many(stream.local.hops, 'hop')}, ${Math.round(stream.local.latency_ms)} ms` : null;
     const lost = stream.local.frames_lost > 0 ? `${count(stream.local.frames_lost)} frames lost` : null;
     const live = stream.state === 'live';
     const audience = stream.audience && stream.audience.viewers > 0 ? `audience at most ${Math.round(stream.audience.delay_p99_ms)} ms away, ${stream.audience.depth} deep, ${stream.audience.stalls} stalls in the last minute` : null;

@@ -44,7 +44,7 @@ export class HlsPlayer {
     this.setState('connecting');
     this.listen();
     this.look();
-    setInterval(() => this.look(), LOOK_MS);
+    this.looking = setInterval(() => this.look(), LOOK_MS);
     if (this.native) this.load();
     else await this.attach();
   }
@@ -111,6 +111,7 @@ export class HlsPlayer {
     const answer = await fetch(`/api/v1/streams/${encodeURIComponent(this.slug)}`).catch(() => null);
     if (answer?.ok) this.stream = await answer.json();
     else if (answer?.status === 404) this.stream = null;
+    else if (answer?.status === 401 || answer?.status === 403) clearInterval(this.looking);
   }
 
   listen() {

@@ -1,7 +1,7 @@
 // The figures below the picture, and the statistics panel with its plots.
 
 import { $, put } from '../common/dom.js';
-import { count, rate, seconds, short } from '../common/format.js';
+import { count, many, rate, seconds, short } from '../common/format.js';
 import { Plot } from '../common/plot.js';
 
 /** Time between two samples of the plots. Milliseconds. */
@@ -38,7 +38,7 @@ export class Stats {
     put('s-reconnects', count(stats.reconnects));
     put('s-received', count(local?.frames_received));
     put('s-lost', count(local?.frames_lost));
-    put('s-path', local ? `${count(local.hops)} hops, ${Math.round(local.latency_ms)} ms` : '–');
+    put('s-path', local ? `${many(local.hops, 'hop')}, ${Math.round(local.latency_ms)} ms` : '–');
     put('s-standby', local?.standby ? short(local.standby) : 'none', local?.standby ?? '');
     put('s-switches', count(local?.switches));
     put('s-epoch', count(stats.epoch));

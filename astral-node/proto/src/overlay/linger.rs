@@ -1,0 +1,62 @@
+//! Connections that nothing needs any more are closed by whoever dialled them.
+//!
+//! A search dials whomever it is referred to, and a node that has searched a few times
+//! would else keep dozens of connections, each with its heartbeats.
+
+use std::time::Duration;
+
+use super::Overlay;
+use super::event::{ConnId, Time};
+use crate::record::Role;
+
+/// A connection is kept for this long, whether it is needed or not.
+const LINGER: Duration = Duration::from_secs(10);
+/// Peers that are kept anyhow: whom to ask first when a parent is lost.
+const PEERS_KEPT: usize = 8;
+
+impl Overlay {
+    /// Whether a connection serves nothing: no ticket, no registration, no search.
+    pub(super) fn is_superfluous(&self, now: Time, conn: ConnId) -> bool {
+        let Some(peer) = self.peers.get(&conn) else {
+            return false;
+        };
+        let kept = !peer.outbound
+            || self.peers.len() <= PEERS_KEPT
+            || now.since(peer.joined) < LINGER
+            || self.role() == Role::Supernode
+            || self.is_supernode(conn);
+        !kept && !self.shares_ticket(conn) && !self.is_bootstrap(peer.node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peers::Dial;
+    use super::super::tests::{Net, address};
+    use super::super::{Event, Target};
+    use super::*;
+
+    #[test]
+    fn connections_that_nothing_needs_are_closed_by_whoever_dialled_and_a_few_are_kept() {
+        let mut net = Net::new(&[1; 14]);
+        net.bootstrap(0, 1);
+        for node in 2..14 {
+            let dial = Dial {
+                node: None,
+                bootstrap: None,
+                supernode: false,
+            };
+            let addresses = vec![address(node).0.to_string()];
+            let node = None;
+            net.overlay(0).dial(dial, Target { node, addresses });
+        }
+        let bps = None;
+        net.event(0, Event::Limit { bps });
+        net.run(Duration::from_secs(5));
+        assert_eq!(net.overlay(0).peers.len(), 13);
+        net.run(Duration::from_secs(10));
+        assert_eq!(net.overlay(0).peers.len(), PEERS_KEPT);
+        let bootstrap = net.id(1);
+        assert!(net.overlay(0).by_node.contains_key(&bootstrap));
+    }
+}
