@@ -17,16 +17,19 @@
 //!
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
-//! (failover), `feeds` (the parent's side), `gossip`
-//! (records), `supernodes` (who is one), `registration` (with which), `mesh` (what they tell
-//! each other), `pull` (what they fetch for others), `reach` (whether strangers can
-//! connect), `introduce` (who cannot be dialled, dials), `view` (what the API shows).
+//! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
+//! (records), `audience` (how viewers are served), `supernodes` (who is one),
+//! `registration` (with which), `mesh` (what they tell each other), `pull` (what they
+//! fetch for others), `reach` (whether strangers can connect), `introduce` (who cannot be
+//! dialled, dials), `view` (what the API shows).
 
 mod allowance;
+mod audience;
 mod budget;
 mod event;
 mod feeds;
 mod gossip;
+mod holes;
 mod introduce;
 mod linger;
 mod mesh;
@@ -43,11 +46,14 @@ mod supernodes;
 mod timer;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+pub use audience::Audience;
 pub use budget::{RATE_UNKNOWN_BPS, charge};
-pub use event::{Action, Change, ConnId, Description, DialId, Event, Progress, Target, Time, Why};
+pub use event::{
+    Action, Change, ConnId, Description, DialId, Event, Hole, Progress, Target, Time, Why,
+};
 pub use reach::Standing;
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
 pub use supernodes::{Mode, RoleReason};
@@ -87,6 +93,7 @@ enum Timer {
     Supernodes,
     Introduce(NodeId),
     Pull(StreamId),
+    Audience,
     Leave,
 }
 
@@ -106,6 +113,7 @@ impl Timer {
             Self::Supernodes => "supernodes",
             Self::Introduce(_) => "introduce",
             Self::Pull(_) => "pull",
+            Self::Audience => "audience",
             Self::Leave => "leave",
         }
     }
@@ -143,6 +151,8 @@ pub struct Overlay {
     records: Records,
     streams: BTreeMap<StreamId, Stream>,
     feeds: BTreeMap<TicketId, Feed>,
+    /// The same by connection: a heartbeat to each of many children looks at its own only.
+    feeds_on: BTreeMap<ConnId, BTreeSet<TicketId>>,
     budget: Budget,
     query_count: u64,
     supernodes: Supernodes,
@@ -159,6 +169,7 @@ impl Overlay {
         let mut timers = TimerTable::new();
         timers.set(Timer::Recharge, now.after(budget::RECHARGE_EVERY));
         timers.set(Timer::Sweep, now.after(LEASE));
+        timers.set(Timer::Audience, now.after(audience::TELL_EVERY));
         Self {
             id: config.id,
             supernodes: Supernodes::new(config.record.value().role),
@@ -180,6 +191,7 @@ impl Overlay {
             records: Records::default(),
             streams: BTreeMap::new(),
             feeds: BTreeMap::new(),
+            feeds_on: BTreeMap::new(),
             budget: Budget {
                 limit_bps: config.upload_limit_bps,
                 promised_bps: 0,
@@ -250,6 +262,7 @@ impl Overlay {
             Timer::Supernodes => self.review(now),
             Timer::Introduce(node) => self.introduce(now, node),
             Timer::Pull(stream) => self.check_pull(now, stream),
+            Timer::Audience => self.tell_audiences(now),
             Timer::Leave => self.left(),
         }
     }
@@ -270,6 +283,12 @@ impl Overlay {
             Event::Received { conn, message } => self.received(now, conn, message),
             Event::Beat { conn, beat } => self.beat_received(now, conn, beat),
             Event::Progress { stream, progress } => self.progressed(now, stream, progress),
+            Event::Came {
+                conn,
+                ticket,
+                level,
+            } => self.came(conn, ticket, level),
+            Event::Missing { stream, holes } => self.missing(now, stream, &holes),
             Event::BadMedia { conn, stream } => self.bad_media(now, conn, stream),
             Event::Publish { record, supply } => self.publish(now, record, supply),
             Event::Unpublish { record } => self.unpublish(now, record),
