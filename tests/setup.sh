@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: ffmpeg, Chromium, small tools, and
-# schemathesis (in a folder of its own below `target`). Does nothing, and asks for nothing, where all
-# of them are there.
+# Installs what the tests need and this machine lacks: ffmpeg, Chromium, small tools, what makes
+# networks of namespaces, and schemathesis (in a folder of its own below `target`). Does nothing,
+# and asks for nothing, where all of them are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +14,10 @@ has_schemathesis() {
 
 missing=()
 command -v ffmpeg >/dev/null || missing+=(ffmpeg)
+if [ "$(uname)" = Linux ]; then
+  command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
+  command -v nft >/dev/null || [ -x /usr/sbin/nft ] || missing+=(nftables)
+fi
 if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null &&
   ! command -v google-chrome >/dev/null && [ -z "${ASTRAL_TESTS_CHROMIUM:-}" ]; then
   # Without a font the page's words are empty boxes on its screenshots.

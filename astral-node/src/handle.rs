@@ -1,6 +1,7 @@
 //! The handle to a running node: what its HTTP API can ask of it.
 
 mod own;
+mod place;
 mod resume;
 mod settings;
 mod show;
@@ -16,6 +17,7 @@ use astral_proto::api;
 use astral_proto::ids::{NodeId, StreamId, TicketId};
 use astral_proto::link::{PeerAddress, ShareLink};
 use astral_proto::overlay::{Event, Resolved, Why};
+use astral_proto::record::Address;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -116,6 +118,8 @@ pub(crate) struct State {
     rates: Mutex<HashMap<TicketId, show::RateMark>>,
     /// Streams that were asked for, not only read by a player.
     wanted: Mutex<BTreeSet<StreamId>>,
+    /// Where a router forwards to this node.
+    mapped: Mutex<Option<Address>>,
     /// Held while settings change: one change after the other.
     changing: tokio::sync::Mutex<()>,
 }
@@ -218,6 +222,10 @@ impl Handle {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.inner.state.ready.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_mapped(&self, address: Option<Address>) {
+        *lock(&self.inner.state.mapped) = address;
     }
 
     pub(crate) fn set_ready(&self) {

@@ -19,6 +19,7 @@ mod storage;
 mod store;
 mod transport;
 mod uplink;
+mod whereabouts;
 
 pub use config::{Config, Congestion, LogFormat, RateError, Supernode, UpstreamLimit};
 pub use handle::{ApiError, Handle, Watched};

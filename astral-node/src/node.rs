@@ -26,7 +26,7 @@ use crate::storage::Storage;
 use crate::transport::endpoint::HandshakeError;
 use crate::transport::{Admission, Gatekeeper};
 use crate::uplink::Uplink;
-use crate::{bootstrap, http, ingest, logging, transport};
+use crate::{bootstrap, http, ingest, logging, transport, whereabouts};
 
 /// Upload limit while none is given and none is learnt, in bit/s.
 pub(crate) const UPLOAD_START_BPS: u64 = 8_000_000;
@@ -186,6 +186,7 @@ impl Node {
         let described = self.started.described.clone();
         let rounds = bootstrap::start(&handle, described, &self.trust);
         tasks.spawn(became_ready(handle.clone(), rounds));
+        tasks.spawn(whereabouts::watch(handle.clone()));
         if let Some(rtmp) = self.rtmp {
             tasks.spawn(ingest::rtmp::serve(
                 rtmp,

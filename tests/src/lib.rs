@@ -23,6 +23,7 @@ pub mod fmp4;
 pub mod hls;
 pub mod hostile;
 pub mod media;
+pub mod netns;
 pub mod places;
 pub mod player;
 pub mod process;

@@ -280,7 +280,22 @@ fn messages() -> Vec<(&'static str, Message)> {
             }
             .into(),
         ),
-        ("as the primary", Register { primary: true }.into()),
+        (
+            "as the primary",
+            Register {
+                primary: true,
+                over: None,
+            }
+            .into(),
+        ),
+        (
+            "no longer",
+            Register {
+                primary: false,
+                over: Some(true),
+            }
+            .into(),
+        ),
         ("room for 40", Registered { room: 40 }.into()),
         (
             "full, two referrals",

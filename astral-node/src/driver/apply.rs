@@ -246,6 +246,8 @@ fn announce(change: &Change) {
         Change::Ended(ticket, node, reason) => {
             info!(%ticket, child = %node, reason = reason.words(), "ticket ended");
         }
+        Change::Registered(Some(node)) => info!(supernode = %node, "registered"),
+        Change::Registered(None) => info!("registered with no supernode"),
         Change::Banned(node, reason) => warn!(%node, reason, "peer is not served for a time"),
     }
 }

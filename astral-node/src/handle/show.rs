@@ -10,6 +10,7 @@ use astral_proto::overlay::{PeerView, StreamView, TicketView, Time};
 use astral_proto::record::{Address, Role, StreamState, TrackSummary};
 use tokio::time::Instant;
 
+use super::place::reachability;
 use super::{ApiError, Handle, lock};
 use crate::driver::Traffic;
 use crate::node::own_addresses;
@@ -56,28 +57,29 @@ impl Handle {
         let (inner, config) = (&self.inner, self.config());
         let place = inner
             .inbox
-            .inspect(|overlay, _| {
-                let primary = overlay.primary_supernode();
-                (overlay.children(), overlay.role(), primary)
-            })
+            .inspect(|overlay, now| (overlay.children(), overlay.place_view(now)))
             .await;
-        let (children, role, primary_supernode) = place.unwrap_or((0, Role::Node, None));
+        let (children, place) = place.unzip();
+        let place = place.as_ref();
+        let role = place.map_or(Role::Node, |place| place.role);
+        let mapped = *lock(&inner.state.mapped);
+        let port = inner.addresses.quic.port();
         api::Node {
             uuid: inner.id,
             name: config.name.clone().unwrap_or_else(|| inner.id.short()),
             addresses: texts(&own_addresses(&config, inner.addresses.quic)),
             role: shown_role(role),
-            primary_supernode,
-            backup_supernode: None,
-            mesh: Vec::new(),
-            registered: 0,
-            role_reason: None,
-            reachability: None,
+            primary_supernode: place.and_then(|place| place.primary),
+            backup_supernode: place.and_then(|place| place.backup),
+            mesh: place.map_or_else(Vec::new, |place| place.mesh.clone()),
+            registered: place.map_or(0, |place| place.registered),
+            role_reason: place.map(|place| place.reason.words(role).into()),
+            reachability: place.map(|place| reachability(place, mapped, port)),
             is_self: true,
             rtt_ms: Some(0.0),
             upload_limit_bps: inner.uplink.limit(),
             upload_used_bps: Some(inner.uplink.used_bps()),
-            children,
+            children: children.unwrap_or(0),
             version: inner.ready.version.clone(),
             last_seen: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             connected: true,

@@ -62,6 +62,8 @@ pub enum Why {
     Watch,
     /// A local player reads it; the shell lets it go some time after the last.
     Readers,
+    /// Nodes that are registered here asked for it; said by the overlay itself.
+    Serve,
 }
 
 /// How far the store of a stream is.
@@ -432,6 +434,8 @@ pub enum Change {
     Ready(TicketId, NodeId),
     /// A ticket of ours ended.
     Ended(TicketId, NodeId, Reason),
+    /// This node is registered with another supernode, or with none.
+    Registered(Option<NodeId>),
     /// A peer is not served for a time, with the reason.
     Banned(NodeId, String),
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::audience::Audience;
 use super::budget::charge;
-use super::event::{Action, Change, ConnId, Time};
+use super::event::{Action, Change, ConnId, Time, Why};
 use super::search::Stream;
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
@@ -91,6 +91,7 @@ impl Overlay {
     pub(super) fn ticket_requested(&mut self, now: Time, conn: ConnId, id: StreamId) {
         match self.check_room(conn, id) {
             Ok(()) => self.offer(conn, id),
+            Err(Reason::NoStream) if self.pull(now, conn, id) => {}
             Err(reason) => self.refuse(now, conn, id, reason),
         }
     }
@@ -152,7 +153,7 @@ impl Overlay {
         self.send(conn, offer);
     }
 
-    fn refuse(&mut self, now: Time, conn: ConnId, id: StreamId, reason: Reason) {
+    pub(super) fn refuse(&mut self, now: Time, conn: ConnId, id: StreamId, reason: Reason) {
         let referrals = if reason == Reason::NoStream {
             self.referrals_to_source(now, conn, id)
         } else {
@@ -562,13 +563,19 @@ impl Overlay {
         let watched = self
             .streams
             .get(&id)
-            .is_some_and(|stream| !stream.wanted.is_empty());
+            .is_some_and(|stream| stream.wanted.iter().any(|why| *why != Why::Serve));
         let places = self.budget.spare_bps() / self.charge_of(id).max(1);
         let places = places.min(u64::from(u16::MAX)) as u32;
         (
             viewers.saturating_add(u32::from(watched)),
             free.saturating_add(places),
         )
+    }
+
+    /// Nodes that are fed a stream from here.
+    pub(super) fn children_of(&self, id: StreamId) -> u32 {
+        let fed = |feed: &&Feed| feed.stream == id && feed.is_active();
+        self.feeds.values().filter(fed).count() as u32
     }
 
     pub(super) fn beat_children(&mut self, now: Time, id: StreamId) {

@@ -7,7 +7,7 @@ use super::records::Insert;
 use super::{Action, Overlay, Timer};
 use crate::ids::StreamId;
 use crate::limits::RECORDS_PER_MESSAGE;
-use crate::record::{SignedNode, SignedStream, StreamState};
+use crate::record::{SignedStream, StreamState};
 use crate::slug;
 use crate::wire::CloseCode;
 use crate::wire::control::{Announce, Find, Found, RecordBytes};
@@ -37,6 +37,14 @@ impl Overlay {
 
     pub(super) fn announced(&mut self, now: Time, conn: ConnId, records: &[RecordBytes]) {
         for bytes in records {
+            // What is known already need not be verified once more.
+            let old = SignedStream::glance(&bytes.0).is_some_and(|said| {
+                let known = self.records.stream(said.id());
+                known.is_some_and(|known| known.record.value().seq >= said.seq)
+            });
+            if old {
+                continue;
+            }
             match SignedStream::decode(&bytes.0) {
                 Ok(record) => self.learn(now, Some(conn), record),
                 Err(error) => {
@@ -106,36 +114,6 @@ impl Overlay {
         let listed = known.is_some_and(|known| known.record.value().is_listed());
         let fed = |feed: &super::feeds::Feed| feed.conn == conn && feed.stream == id;
         listed || self.feeds.values().any(fed)
-    }
-
-    pub(super) fn peers_told(&mut self, now: Time, conn: ConnId, records: &[RecordBytes]) {
-        let Some(remote) = self.peers.get(&conn).map(|peer| peer.remote) else {
-            return;
-        };
-        for bytes in records {
-            match SignedNode::decode(&bytes.0) {
-                Ok(record) => {
-                    let id = record.value().id_for(remote);
-                    let key = |known: &super::KnownNode| known.record.value().key;
-                    if self
-                        .records
-                        .node(id)
-                        .is_some_and(|k| key(k) != record.value().key)
-                    {
-                        // An alias is nobody's property: what is known stays.
-                        continue;
-                    }
-                    let addresses = Self::tellable(&record.value().addresses, remote);
-                    if id != self.id {
-                        self.records.insert_node(now, id, record, &addresses);
-                    }
-                }
-                Err(error) => {
-                    self.close(conn, CloseCode::Protocol, format!("Peers: {error}"));
-                    return;
-                }
-            }
-        }
     }
 
     /// Asks every peer for a stream.

@@ -44,6 +44,7 @@ mod tests {
             let dial = Dial {
                 node: None,
                 bootstrap: None,
+                supernode: false,
             };
             let addresses = vec![address(node).0.to_string()];
             let node = None;

@@ -18,20 +18,27 @@
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
 //! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
-//! (records), `audience` (how viewers are served), `supernodes` (registration, and who is
-//! one), `reach` (whether strangers can connect), `view` (what the API shows).
+//! (records), `audience` (how viewers are served), `supernodes` (who is one),
+//! `registration` (with which), `mesh` (what they tell each other), `pull` (what they
+//! fetch for others), `reach` (whether strangers can connect), `introduce` (who cannot be
+//! dialled, dials), `view` (what the API shows).
 
+mod allowance;
 mod audience;
 mod budget;
 mod event;
 mod feeds;
 mod gossip;
 mod holes;
+mod introduce;
 mod linger;
+mod mesh;
 mod peers;
+mod pull;
 pub(crate) mod random;
 mod reach;
 mod records;
+mod registration;
 mod remembered;
 mod search;
 mod standby;
@@ -47,15 +54,18 @@ pub use budget::{RATE_UNKNOWN_BPS, charge};
 pub use event::{
     Action, Change, ConnId, Description, DialId, Event, Hole, Progress, Target, Time, Why,
 };
+pub use reach::Standing;
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
-pub use supernodes::Mode;
-pub use view::{FeedView, IntakeView, PeerView, StreamView, TicketView};
+pub use supernodes::{Mode, RoleReason};
+pub use view::{FeedView, IntakeView, PeerView, PlaceView, StreamView, TicketView};
 
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::record::{Address, SignedNode};
 use budget::Budget;
 use feeds::Feed;
+use introduce::Introductions;
 use peers::{Ban, Bootstrap, Dial, Peer, Pending};
+use pull::Pulls;
 use random::Random;
 use reach::Reach;
 use remembered::Remembered;
@@ -81,6 +91,8 @@ enum Timer {
     Spread,
     Sweep,
     Supernodes,
+    Introduce(NodeId),
+    Pull(StreamId),
     Audience,
     Leave,
 }
@@ -99,6 +111,8 @@ impl Timer {
             Self::Spread => "spread",
             Self::Sweep => "sweep",
             Self::Supernodes => "supernodes",
+            Self::Introduce(_) => "introduce",
+            Self::Pull(_) => "pull",
             Self::Audience => "audience",
             Self::Leave => "leave",
         }
@@ -143,6 +157,8 @@ pub struct Overlay {
     query_count: u64,
     supernodes: Supernodes,
     reach: Reach,
+    introductions: Introductions,
+    pulls: Pulls,
     leaving: bool,
     actions: VecDeque<Action>,
 }
@@ -158,6 +174,8 @@ impl Overlay {
             id: config.id,
             supernodes: Supernodes::new(config.record.value().role),
             reach: Reach::default(),
+            introductions: Introductions::default(),
+            pulls: Pulls::default(),
             record: config.record,
             random: Random::new(config.seed),
             timers,
@@ -242,6 +260,8 @@ impl Overlay {
                 self.timers.set(Timer::Sweep, now.after(LEASE));
             }
             Timer::Supernodes => self.review(now),
+            Timer::Introduce(node) => self.introduce(now, node),
+            Timer::Pull(stream) => self.check_pull(now, stream),
             Timer::Audience => self.tell_audiences(now),
             Timer::Leave => self.left(),
         }
@@ -285,12 +305,12 @@ impl Overlay {
             Event::Identity { record } => self.identity(record),
             Event::Heard { nodes, streams } => self.heard(now, nodes, streams),
             Event::Supernodes { mode } => self.take_mode(now, mode),
-            Event::Whereabouts { addresses } => self.whereabouts(addresses),
+            Event::Whereabouts { addresses } => self.whereabouts(now, addresses),
             Event::Probed {
                 conn,
                 query,
                 reachable,
-            } => self.probe_done(conn, query, reachable),
+            } => self.probe_done(now, conn, query, reachable),
             Event::Leave => self.leave(now),
         }
     }

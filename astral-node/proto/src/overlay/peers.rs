@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::allowance::Allowance;
 use super::event::{Action, Change, ConnId, DialId, Target, Time};
 use super::search::Stream;
 use super::{Overlay, Timer};
@@ -43,6 +44,11 @@ const BEAT_APART: Duration = Duration::from_millis(20);
 const SETTLED: Duration = Duration::from_secs(2);
 /// `Find`s that a peer may ask in a second.
 const FINDS_PER_SECOND: u32 = 20;
+/// Records that a peer may tell in a second: all streams that a node holds, signed anew
+/// every 10 s.
+const RECORDS_PER_SECOND: u32 = 512;
+/// And at once, when the two meet: all that it holds, twice.
+const RECORDS_AT_ONCE: u32 = 16_384;
 
 /// Whom a ban is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +88,8 @@ pub(super) struct Pending {
 pub(super) struct Dial {
     pub(super) node: Option<NodeId>,
     pub(super) bootstrap: Option<usize>,
+    /// Whether it is dialled as one of this node's supernodes.
+    pub(super) supernode: bool,
 }
 
 /// A node to keep a connection to.
@@ -107,8 +115,17 @@ pub(super) struct Peer {
     pub(super) key: PublicKey,
     pub(super) joined: Time,
     beaten: Time,
-    finds: (Time, u32),
-    pub(super) probed: Time,
+    pub(super) finds: Allowance,
+    pub(super) probes: Allowance,
+    pub(super) registers: Allowance,
+    pub(super) introduces: Allowance,
+    told: Allowance,
+    /// Where it sees this node.
+    pub(super) observed: Option<Address>,
+    /// Whether others can dial it, as far as that was tried.
+    pub(super) reached: bool,
+    /// Dials back to it that did not get through.
+    pub(super) claims: u32,
     pub(super) remote: Address,
     pub(super) outbound: bool,
     pub(super) heard: Time,
@@ -151,6 +168,7 @@ impl Overlay {
         let dial = Dial {
             node: target.node,
             bootstrap: Some(index),
+            supernode: false,
         };
         if !self.dial(dial, target) {
             self.redial_later(now, index);
@@ -192,6 +210,7 @@ impl Overlay {
             self.redial_later(now, index);
         }
         if let Some(node) = dial.node {
+            self.meeting_failed(now, node);
             self.unreachable(now, node);
         }
     }
@@ -207,6 +226,9 @@ impl Overlay {
     ) {
         let outbound = dial.is_some();
         let dial = dial.and_then(|id| self.dials.remove(&id));
+        if !outbound {
+            self.dialled_back(now, key, remote);
+        }
         self.pending.insert(
             conn,
             Pending {
@@ -259,8 +281,13 @@ impl Overlay {
     fn peer_said(&mut self, now: Time, conn: ConnId, message: Message) {
         match message {
             Message::Hello(_) => {}
-            Message::Peers(m) => self.peers_told(now, conn, &m.records),
-            Message::Announce(m) => self.announced(now, conn, &m.records),
+            Message::Peers(m) if self.may_tell(now, conn, m.records.len()) => {
+                self.peers_told(now, conn, &m.records);
+            }
+            Message::Announce(m) if self.may_tell(now, conn, m.records.len()) => {
+                self.announced(now, conn, &m.records);
+            }
+            Message::Peers(_) | Message::Announce(_) => {}
             Message::Find(m) => self.asked_to_find(now, conn, &m),
             Message::Found(m) => self.found(now, conn, &m),
             Message::TicketRequest(m) => self.ticket_requested(now, conn, m.stream),
@@ -272,14 +299,15 @@ impl Overlay {
             Message::TicketCancel(m) => self.ticket_cancelled(now, conn, m),
             Message::PathUpdate(m) => self.path_updated(now, conn, m),
             Message::Leaving(m) => self.peer_leaves(now, conn, &m),
-            Message::Register(_) => self.register_asked(conn),
+            Message::Register(m) => self.register_asked(now, conn, &m),
             Message::Probe(m) => self.probe_asked(now, conn, &m),
-            Message::Registered(_) => self.registered(conn),
+            Message::Registered(_) => self.registered(now, conn),
+            Message::Introduce(m) => self.introduced(now, conn, &m),
+            Message::Probed(m) => self.probed(now, conn, &m),
             Message::Refused(m) => self.register_refused(now, conn, &m),
             Message::Audience(m) => self.audience_told(conn, &m),
             Message::Fetch(m) => self.fetch_asked(now, conn, m),
             // Known on the wire, not answered by this version, as an older node would not.
-            Message::Introduce(_) | Message::Probed(_) => {}
         }
     }
 
@@ -289,7 +317,7 @@ impl Overlay {
         };
         self.timers.clear(Timer::Hello(conn));
         match self.check_hello(now, &pending, hello) {
-            Ok((node, record)) => self.join(now, conn, pending, node, record),
+            Ok((node, record)) => self.join(now, conn, pending, node, record, hello.observed),
             Err((code, reason)) => {
                 if let Some(index) = pending.dial.as_ref().and_then(|dial| dial.bootstrap) {
                     self.redial_later(now, index);
@@ -338,7 +366,12 @@ impl Overlay {
         pending: Pending,
         node: NodeId,
         record: SignedNode,
+        observed: Option<Address>,
     ) {
+        let stranger = !pending.outbound
+            && self.records.node(node).is_none()
+            && !self.is_introduced(now, node)
+            && !self.is_dialling(node);
         if let Some(index) = pending.dial.as_ref().and_then(|dial| dial.bootstrap) {
             self.bootstraps[index].node = Some(node);
         }
@@ -355,8 +388,14 @@ impl Overlay {
             key: pending.key,
             joined: now,
             beaten: now,
-            finds: (now, 0),
-            probed: Time::default(),
+            finds: Allowance::default(),
+            probes: Allowance::default(),
+            registers: Allowance::default(),
+            introduces: Allowance::default(),
+            told: Allowance::default(),
+            observed,
+            reached: pending.outbound || pending.remote.is_loopback(),
+            claims: 0,
             remote: pending.remote,
             outbound: pending.outbound,
             heard: now,
@@ -368,14 +407,23 @@ impl Overlay {
             echo: None,
         };
         self.records
-            .insert_node(now, node, record, &[pending.remote]);
+            .insert_node(now, node, record, &[pending.remote], None);
         self.peers.insert(conn, peer);
         self.by_node.insert(node, conn);
         self.timers
             .set(Timer::Beat(conn), now.after(IDLE_BEAT_EVERY));
         self.changed(Change::PeerJoined(node));
         self.introduce_records(now, conn);
+        self.introduce_supernodes(conn);
         self.peer_arrived(now, conn, node);
+        if let Some(observed) = observed.filter(|_| stranger) {
+            self.stranger_came(now, observed);
+        }
+        self.check_claim(now, conn);
+        if self.is_supernode(conn) {
+            self.tell_of(conn);
+            self.review(now);
+        }
     }
 
     /// Two connections of one pair: in the same direction the newer stays; of
@@ -445,6 +493,7 @@ impl Overlay {
         self.end_feeds_of(conn, reason);
         self.parent_gone(now, conn, peer.node, reason);
         self.changed(Change::PeerLeft(peer.node));
+        self.registrar_gone(now, conn);
         for index in 0..self.bootstraps.len() {
             if self.bootstraps[index].node == Some(peer.node) && !self.bootstraps[index].stopped {
                 self.redial_later(now, index);
@@ -482,6 +531,20 @@ impl Overlay {
     pub(super) fn is_banned(&self, now: Time, node: NodeId) -> bool {
         let known = self.records.node(node);
         known.is_some_and(|known| self.runs(now, Ban::Key(known.record.value().key)))
+    }
+
+    /// Whether a peer may tell so many records now; one that goes on and on is let go.
+    fn may_tell(&mut self, now: Time, conn: ConnId, records: usize) -> bool {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return false;
+        };
+        let may = peer
+            .told
+            .take(now, records, RECORDS_PER_SECOND, RECORDS_AT_ONCE);
+        if !may {
+            self.close(conn, CloseCode::Protocol, "too many records");
+        }
+        may
     }
 
     // Heartbeats
@@ -523,7 +586,7 @@ impl Overlay {
         let every = if self.shares_ticket(conn) {
             BEAT_EVERY
         } else {
-            IDLE_BEAT_EVERY
+            self.idle_beat(conn).unwrap_or(IDLE_BEAT_EVERY)
         };
         let tickets = self.ticket_beats(conn);
         let spare_bps = self.budget.spare_bps();
@@ -724,6 +787,7 @@ impl Overlay {
         }
         self.standby_leaves(now, conn);
         self.parent_leaves(now, conn, &leaving.referrals);
+        self.registrar_gone(now, conn);
     }
 
     /// A node and where somebody at `to` can find it.
@@ -747,11 +811,7 @@ fn duplicate_code(same_direction: bool) -> CloseCode {
 impl Peer {
     /// Whether this peer may ask once more in this second.
     pub(super) fn may_find(&mut self, now: Time) -> bool {
-        if now.since(self.finds.0) >= Duration::from_secs(1) {
-            self.finds = (now, 0);
-        }
-        self.finds.1 += 1;
-        self.finds.1 <= FINDS_PER_SECOND
+        self.finds.allows(now, FINDS_PER_SECOND)
     }
 
     /// Smooths the round-trip time as RFC 6298 §2 does.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::{ConnId, Time};
 use crate::ids::{NodeId, StreamId};
-use crate::limits::{NODE_RECORDS_MAX, STREAM_RECORDS_MAX};
+use crate::limits::{ADDRESSES_MAX, NODE_RECORDS_MAX, STREAM_RECORDS_MAX};
 use crate::record::{Address, SignedNode, SignedStream, StreamState};
 use crate::slug;
 
@@ -41,7 +41,14 @@ pub struct KnownNode {
     pub addresses: Vec<Address>,
     /// When it was last heard of.
     pub seen: Time,
+    /// When this `seq` was first seen: the same one prolongs nothing.
+    pub renewed: Time,
+    /// Connection on which it was told; none if it was met itself.
+    from: Option<ConnId>,
 }
+
+/// Nodes that one connection can make this node remember.
+const NODES_PER_PEER: usize = 256;
 
 /// Streams that one connection can make this node remember: no peer fills the table.
 const STREAMS_PER_PEER: usize = 512;
@@ -162,41 +169,66 @@ impl Records {
         self.streams.remove(&id).is_some()
     }
 
+    /// Keeps a node's record and where it is: as somebody told, or, with no `from`, as it
+    /// said itself when it was met.
     pub(crate) fn insert_node(
         &mut self,
         now: Time,
         id: NodeId,
         record: SignedNode,
         at: &[Address],
+        from: Option<ConnId>,
     ) {
         if let Some(known) = self.nodes.get_mut(&id) {
-            if record.value().seq < known.record.value().seq {
+            let (new, old) = (record.value().seq, known.record.value().seq);
+            if new < old || (new == old && from.is_some()) {
                 return;
             }
-            known.record = record;
-            known.seen = now;
-            for address in at {
-                if !known.addresses.contains(address) {
-                    known.addresses.insert(0, *address);
-                    known.addresses.truncate(crate::limits::ADDRESSES_MAX);
-                }
+            if new > old {
+                (known.record, known.renewed) = (record, now);
             }
+            if from.is_none() {
+                (known.seen, known.from) = (now, None);
+            }
+            known.place(at, from.is_none());
             return;
         }
+        if from.is_some() {
+            self.evict_told(from);
+        }
         if self.nodes.len() >= NODE_RECORDS_MAX {
-            let oldest = self.nodes.iter().min_by_key(|(_, node)| node.seen);
+            // Who was met stays longer than who was only heard of.
+            let last = |node: &KnownNode| (node.from.is_none(), node.seen);
+            let oldest = self.nodes.iter().min_by_key(|(_, node)| last(node));
             let oldest = oldest.map(|(id, _)| *id);
             oldest.map(|id| self.nodes.remove(&id));
         }
-        let addresses = at.to_vec();
-        self.nodes.insert(
-            id,
-            KnownNode {
-                record,
-                addresses,
-                seen: now,
-            },
-        );
+        let known = KnownNode {
+            record,
+            addresses: at.iter().copied().take(ADDRESSES_MAX).collect(),
+            seen: now,
+            renewed: now,
+            from,
+        };
+        self.nodes.insert(id, known);
+    }
+
+    /// Somebody who tells of many nodes pushes out those only that he told of before.
+    fn evict_told(&mut self, from: Option<ConnId>) {
+        let told = self.nodes.iter().filter(|(_, known)| known.from == from);
+        if told.clone().count() < NODES_PER_PEER {
+            return;
+        }
+        let oldest = told.min_by_key(|(_, known)| known.renewed);
+        let oldest = oldest.map(|(id, _)| *id);
+        oldest.map(|id| self.nodes.remove(&id));
+    }
+
+    /// Adds addresses that a node says itself.
+    pub(crate) fn add_addresses(&mut self, id: NodeId, at: &[Address]) {
+        if let Some(known) = self.nodes.get_mut(&id) {
+            known.place(at, false);
+        }
     }
 
     /// A connected node is heard of all the time.
@@ -304,6 +336,31 @@ impl Records {
             slug::slug_of(name, id)
         } else {
             slug::full_slug(name, id)
+        }
+    }
+}
+
+impl KnownNode {
+    /// Whether it may still be there: met within `met`, or heard anew within `heard`.
+    pub(crate) fn may_live(&self, now: Time, met: Duration, heard: Duration) -> bool {
+        let seen = self.from.is_none() && now.since(self.seen) < met;
+        seen || now.since(self.renewed) < heard
+    }
+
+    /// Adds addresses: where it was met goes first, what was said last.
+    fn place(&mut self, at: &[Address], first: bool) {
+        for address in at {
+            if self.addresses.contains(address) {
+                continue;
+            }
+            if first {
+                self.addresses.insert(0, *address);
+            } else {
+                // The newest of what was said, in the place of the oldest.
+                self.addresses.truncate(ADDRESSES_MAX - 1);
+                self.addresses.push(*address);
+            }
+            self.addresses.truncate(ADDRESSES_MAX);
         }
     }
 }

@@ -75,6 +75,7 @@ impl Overlay {
             let dial = Dial {
                 node: target.node,
                 bootstrap: None,
+                supernode: false,
             };
             self.dial(dial, target);
             return;

@@ -451,7 +451,9 @@ impl Overlay {
             let dial = Dial {
                 node: Some(node),
                 bootstrap: None,
+                supernode: false,
             };
+            self.introduce_later(now, node);
             let target = Target {
                 node: Some(node),
                 addresses: at,
@@ -800,6 +802,7 @@ impl Overlay {
         self.tell_path(id);
         self.check_standby(now, id);
         self.seek_standby_soon(now, id);
+        self.pulled(now, id);
     }
 
     // Losing a parent

@@ -1,58 +1,115 @@
-//! Supernodes: who is one, and with which one this node is registered.
+//! Supernodes: who is one, and why.
+//!
+//! ```text
+//!          none known, or none with room, for 1 s; may serve
+//!   node ───────────────────────────────────────────────────► supernode
+//!        ◄───────────────────────────────────────────────────
+//!          idle beside another for 5 s · no proof of reach for 10 s
+//! ```
+//!
+//! What a node does at others is in `registration`, what supernodes tell each other in
+//! `mesh`, and whether strangers can connect in `reach`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{Action, ConnId, Description, Target, Time};
 use super::peers::Dial;
+use super::reach::Standing;
+use super::registration::Registration;
 use super::{Overlay, Timer};
 use crate::ids::NodeId;
-use crate::limits::REFERRALS_MAX;
 use crate::record::{Address, Role, SignedNode, SignedStream};
-use crate::wire::control::{Peers, Reason, RecordBytes, Referral, Refused, Register, Registered};
 
-/// How often a node looks at its place among supernodes.
+/// How often a node looks at its place among supernodes while it is looking for one.
 const REVIEW_EVERY: Duration = Duration::from_millis(250);
-/// A node that has known no supernode for this long becomes one.
+/// And how often once it has found it.
+const REVIEW_SETTLED: Duration = Duration::from_secs(1);
+/// A node that has known no supernode with room for this long becomes one.
 const ALONE: Duration = Duration::from_secs(1);
 /// Of two supernodes one retires after this, if nobody needs it.
 const RIVALRY: Duration = Duration::from_secs(5);
-/// A supernode that does not answer a registration is passed over after this.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// A supernode that refused is asked again after this.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// Nodes that register with one supernode: at one idle heartbeat each in 2 s,
-/// 128 datagrams a second.
-const CAPACITY: usize = 256;
-/// Supernodes to be connected to: the primary, and others should it fail.
-const KEPT: usize = 4;
+/// A supernode of which nobody has shown within this that it can be reached retires.
+const UNPROVEN: Duration = Duration::from_secs(10);
+/// Supernodes that a node is connected to: primary, backup, and one more.
+const KEPT: usize = 3;
+/// Supernodes that a supernode dials, so that all of them are one net: with four links
+/// each, a random graph of any size is connected in all likelihood.
+const MESH_DIALLED: usize = 4;
+/// A supernode that could not be dialled is tried again after this.
+const FAILED_FOR: Duration = Duration::from_secs(30);
+/// A supernode that was heard of, and not met, counts for this long: astral-web is asked
+/// every 30 s, and supernodes sign anew every 10 s.
+const CANDIDATE_FOR: Duration = Duration::from_secs(90);
+/// Somebody who was met counts for this long.
+const MET_FOR: Duration = Duration::from_secs(3_600);
+/// Supernodes of one network prefix among those that a node keeps: an attacker has few.
+const PER_PREFIX: usize = 2;
 /// What astral-web told counts as told by one connection, which no shell numbers so.
 const WEB: ConnId = ConnId(u64::MAX);
 
 /// Whether a node becomes a supernode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// While there is none.
+    /// While there is none with room.
     Auto,
-    /// In any case.
+    /// Unless nobody can reach it.
     Always,
     /// In no case.
     Never,
+}
+
+/// Why a node is, or is not, a supernode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleReason {
+    /// The first bootstrap round is not over.
+    Starting,
+    /// Its settings say so.
+    Told,
+    /// There was none with room.
+    NoneWithRoom,
+    /// Others do it.
+    OthersServe,
+    /// Nobody has shown that it can be reached.
+    Unproven,
+    /// Others have tried to reach it, and could not.
+    Unreachable,
+    /// It never forwards.
+    NotForwarding,
+}
+
+impl RoleReason {
+    /// A sentence for people.
+    pub fn words(self, role: Role) -> &'static str {
+        match (role, self) {
+            (_, Self::Starting) => "the node has just started",
+            (Role::Supernode, Self::Told) => "the settings make it one",
+            (Role::Node, Self::Told) => "the settings forbid it",
+            (Role::Supernode, _) => "no other supernode had room",
+            (Role::Node, Self::NoneWithRoom | Self::OthersServe) => "other supernodes have room",
+            (Role::Node, Self::Unproven) => "nobody has shown that strangers can reach this node",
+            (Role::Node, Self::Unreachable) => "strangers cannot reach this node",
+            (Role::Node, Self::NotForwarding) => "the upload limit is 0",
+        }
+    }
 }
 
 /// This node's place among supernodes.
 #[derive(Debug)]
 pub(super) struct Supernodes {
     /// `None` until the first bootstrap round is over.
-    mode: Option<Mode>,
-    role: Role,
+    pub(super) mode: Option<Mode>,
+    pub(super) role: Role,
+    pub(super) reason: RoleReason,
     alone_since: Option<Time>,
+    /// How long this node waits before it takes a lost supernode's place.
+    alone_for: Duration,
     rival_since: Option<Time>,
-    asked: Option<(ConnId, Time)>,
-    primary: Option<ConnId>,
-    refused: BTreeMap<ConnId, Time>,
-    registered: BTreeSet<ConnId>,
-    pub(super) capacity: usize,
+    unproven_since: Option<Time>,
+    /// Supernodes that could not be dialled, and until when they are passed over.
+    failed: std::collections::BTreeMap<NodeId, Time>,
+    pub(super) registration: Registration,
+    /// When the record was last signed with new counts.
+    pub(super) counted: Time,
 }
 
 impl Supernodes {
@@ -60,13 +117,14 @@ impl Supernodes {
         Self {
             mode: None,
             role,
+            reason: RoleReason::Starting,
             alone_since: None,
+            alone_for: ALONE,
             rival_since: None,
-            asked: None,
-            primary: None,
-            refused: BTreeMap::new(),
-            registered: BTreeSet::new(),
-            capacity: CAPACITY,
+            unproven_since: None,
+            failed: Default::default(),
+            registration: Registration::default(),
+            counted: Time::default(),
         }
     }
 }
@@ -77,10 +135,9 @@ impl Overlay {
         self.supernodes.role
     }
 
-    /// The supernode that this node is registered with.
-    pub fn primary_supernode(&self) -> Option<NodeId> {
-        let primary = self.peers.get(&self.supernodes.primary?)?;
-        Some(primary.node)
+    /// Why it does, or does not, do more.
+    pub fn role_reason(&self) -> RoleReason {
+        self.supernodes.reason
     }
 
     /// Supernodes that this node is connected to.
@@ -88,19 +145,15 @@ impl Overlay {
         self.supernodes_by_rtt().len()
     }
 
-    /// Nodes that are registered here.
-    pub fn registered_nodes(&self) -> usize {
-        self.supernodes.registered.len()
-    }
-
+    /// Whether a peer is a supernode that others can reach.
     pub(super) fn is_supernode(&self, conn: ConnId) -> bool {
         self.peers.get(&conn).is_some_and(|peer| {
             let known = self.records.node(peer.node);
-            !peer.leaving && known.is_some_and(|known| serves(&known.record))
+            !peer.leaving && peer.reached && known.is_some_and(|known| serves(&known.record))
         })
     }
 
-    fn supernodes_by_rtt(&self) -> Vec<ConnId> {
+    pub(super) fn supernodes_by_rtt(&self) -> Vec<ConnId> {
         let mut found: Vec<_> = self
             .peers
             .iter()
@@ -123,16 +176,7 @@ impl Overlay {
                 continue;
             };
             let node = record.value().id_for(*first);
-            let key = record.value().key;
-            let other = |known: &super::KnownNode| known.record.value().key != key;
-            if node == self.id || self.records.node(node).is_some_and(other) {
-                continue;
-            }
-            let serves = serves(&record);
-            self.records.insert_node(now, node, record, &addresses);
-            if serves {
-                self.dial_supernode(node, &addresses);
-            }
+            self.take_node(now, WEB, node, record, &addresses);
         }
         for record in streams {
             let stream = self.streams.get(&record.value().id());
@@ -141,12 +185,78 @@ impl Overlay {
                 self.learn(now, Some(WEB), record);
             }
         }
+        self.seek_supernodes(now);
     }
 
-    fn dial_supernode(&mut self, node: NodeId, addresses: &[Address]) {
-        let known = self.by_node.contains_key(&node) || self.is_dialling(node);
-        if known || node == self.id || self.leaving || self.connected_supernodes() >= KEPT {
+    /// Dials supernodes that are known while few are connected; with none in sight,
+    /// anybody who may lead to one.
+    pub(super) fn seek_supernodes(&mut self, now: Time) {
+        let wanted = match self.supernodes.role {
+            Role::Supernode => MESH_DIALLED,
+            Role::Node => KEPT,
+        };
+        let connected = self.supernodes_by_rtt();
+        let dialling = self.dials.values().filter(|dial| dial.supernode).count();
+        let mut missing = wanted.saturating_sub(connected.len() + dialling);
+        if missing == 0 {
             return;
+        }
+        let mut prefixes: Vec<_> = connected
+            .iter()
+            .filter_map(|conn| prefix(self.peers.get(conn)?.remote))
+            .collect();
+        let alone = connected.is_empty();
+        for (node, addresses, serves) in self.candidates_to_meet(now, alone) {
+            if missing == 0 {
+                return;
+            }
+            let at = addresses.first().copied().and_then(prefix);
+            let crowded = at.is_some_and(|at| {
+                prefixes.iter().filter(|known| **known == at).count() >= PER_PREFIX
+            });
+            if crowded || !self.meet(node, &addresses, serves) {
+                continue;
+            }
+            prefixes.extend(at);
+            missing -= 1;
+        }
+    }
+
+    /// Nodes that are known and not connected, in random order, supernodes first.
+    fn candidates_to_meet(
+        &mut self,
+        now: Time,
+        anybody: bool,
+    ) -> Vec<(NodeId, Vec<Address>, bool)> {
+        self.supernodes.failed.retain(|_, until| *until > now);
+        let place = &self.supernodes;
+        let mut found: Vec<_> = self
+            .records
+            .nodes()
+            .filter(|(node, known)| {
+                let counts = known.may_live(now, MET_FOR, CANDIDATE_FOR);
+                let free = *node != self.id
+                    && !self.by_node.contains_key(node)
+                    && !place.failed.contains_key(node)
+                    && !self.is_dialling(*node);
+                let removed = known.record.value().removed == Some(true);
+                counts && free && !removed && (anybody || serves(&known.record))
+            })
+            .map(|(node, known)| (node, known.addresses.clone(), serves(&known.record)))
+            .collect();
+        for at in (1..found.len()).rev() {
+            let other = (self.random.next() % (at as u64 + 1)) as usize;
+            found.swap(at, other);
+        }
+        found.sort_by_key(|(_, _, serves)| !serves);
+        found
+    }
+
+    /// Dials a node that may be a supernode; false if that is not possible now.
+    pub(super) fn meet(&mut self, node: NodeId, addresses: &[Address], supernode: bool) -> bool {
+        let known = self.by_node.contains_key(&node) || self.is_dialling(node);
+        if known || node == self.id || self.leaving || addresses.is_empty() {
+            return false;
         }
         let target = Target {
             node: Some(node),
@@ -155,9 +265,18 @@ impl Overlay {
         let dial = Dial {
             node: Some(node),
             bootstrap: None,
+            supernode,
         };
         // No room to dial: whoever told of it will do so again.
-        self.dial(dial, target);
+        self.dial(dial, target)
+    }
+
+    /// A node that was dialled cannot be reached: what was heard of it may be a lie.
+    pub(super) fn meeting_failed(&mut self, now: Time, node: NodeId) {
+        let until = now.after(FAILED_FOR);
+        if self.supernodes.failed.len() < crate::limits::NODE_RECORDS_MAX {
+            self.supernodes.failed.insert(node, until);
+        }
     }
 
     /// The first bootstrap round is over, or the owner has changed their mind.
@@ -166,159 +285,163 @@ impl Overlay {
         self.review(now);
     }
 
-    /// This node's record was signed anew: everybody connected gets it.
-    pub(super) fn identity(&mut self, record: SignedNode) {
-        let conns: Vec<ConnId> = self.peers.keys().copied().collect();
-        for conn in conns {
-            let records = vec![RecordBytes(record.wire().clone())];
-            self.send(conn, Peers { records });
-        }
-        self.record = record;
-    }
-
     pub(super) fn review(&mut self, now: Time) {
         let Some(mode) = self.supernodes.mode.filter(|_| !self.leaving) else {
             return;
         };
-        self.timers.set(Timer::Supernodes, now.after(REVIEW_EVERY));
-        self.tidy(now);
+        self.tidy_registrations(now);
+        self.seek_proof(now);
         match (self.supernodes.role, mode) {
-            (Role::Node, Mode::Always) => self.become_role(Role::Supernode),
-            (Role::Supernode, Mode::Never) => self.become_role(Role::Node),
-            (Role::Supernode, Mode::Always) => {}
-            (Role::Supernode, Mode::Auto) => self.consider_retiring(now),
-            (Role::Node, Mode::Auto | Mode::Never) => self.seek_primary(now, mode),
-        }
-    }
-
-    /// Lets go of everybody who is not connected any more, or is not what they were.
-    fn tidy(&mut self, now: Time) {
-        let mut place = std::mem::replace(&mut self.supernodes, Supernodes::new(Role::Node));
-        place
-            .refused
-            .retain(|conn, until| *until > now && self.peers.contains_key(conn));
-        // Who has become a supernode needs none.
-        place
-            .registered
-            .retain(|conn| self.peers.contains_key(conn) && !self.is_supernode(*conn));
-        place.primary = place.primary.filter(|conn| self.is_supernode(*conn));
-        if let Some((conn, since)) = place.asked {
-            let gone = !self.is_supernode(conn);
-            if gone || now.since(since) >= ANSWER_WITHIN {
-                place.asked = None;
-                place.refused.insert(conn, now.after(REFUSED_FOR));
+            (Role::Node, Mode::Always) if self.standing(now) != Standing::Unreachable => {
+                self.become_role(now, Role::Supernode, RoleReason::Told);
             }
+            (Role::Supernode, Mode::Never) => self.become_role(now, Role::Node, RoleReason::Told),
+            (Role::Supernode, Mode::Always | Mode::Auto) => self.serve_on(now, mode),
+            (Role::Node, Mode::Auto | Mode::Never | Mode::Always) => self.seek_place(now, mode),
         }
-        self.supernodes = place;
+        self.seek_supernodes(now);
+        self.keep_mesh();
+        let next = self.next_review(now);
+        self.timers.set(Timer::Supernodes, next);
     }
 
-    fn become_role(&mut self, role: Role) {
+    fn next_review(&self, now: Time) -> Time {
+        let settled = match self.supernodes.role {
+            Role::Supernode => true,
+            Role::Node => self.is_registered_twice(),
+        };
+        if !settled {
+            return now.after(REVIEW_EVERY);
+        }
+        let soonest = Time(now.0 + 1);
+        let silent = self
+            .primary_silent_at()
+            .map_or(soonest, |at| at.max(soonest));
+        now.after(REVIEW_SETTLED)
+            .min(if self.supernodes.role == Role::Node {
+                silent
+            } else {
+                now.after(REVIEW_SETTLED)
+            })
+    }
+
+    pub(super) fn become_role(&mut self, now: Time, role: Role, reason: RoleReason) {
         let mode = self.supernodes.mode;
+        let capacity = self.supernodes.registration.capacity;
+        self.end_registrations();
         // Those who were registered see the new record and go.
         self.supernodes = Supernodes::new(role);
-        self.supernodes.mode = mode;
+        self.supernodes.registration.capacity = capacity;
+        (self.supernodes.mode, self.supernodes.reason) = (mode, reason);
+        self.describe(now);
+    }
+
+    /// Has the record say what this node is now.
+    pub(super) fn describe(&mut self, now: Time) {
+        self.supernodes.counted = now;
+        let role = self.supernodes.role;
+        let load = (role == Role::Supernode).then(|| self.load(now));
+        let reached = self.reached_at(now);
         self.act(Action::Sign(Description {
             role,
-            reached: Vec::new(),
-            load: None,
+            reached,
+            load,
         }));
     }
 
-    fn seek_primary(&mut self, now: Time, mode: Mode) {
-        let found = self.supernodes_by_rtt();
-        if !found.is_empty() || mode == Mode::Never {
+    /// A node looks for a supernode, and becomes one if there is none with room.
+    fn seek_place(&mut self, now: Time, mode: Mode) {
+        let standing = self.standing(now);
+        self.supernodes.reason = match standing {
+            _ if mode == Mode::Never => RoleReason::Told,
+            Standing::Unreachable => RoleReason::Unreachable,
+            _ if self.budget.never_forwards() => RoleReason::NotForwarding,
+            Standing::Unproven if !self.peers.is_empty() => RoleReason::Unproven,
+            _ => RoleReason::OthersServe,
+        };
+        let found = self.seek_registration(now);
+        if found || mode == Mode::Never {
             self.supernodes.alone_since = None;
-        } else {
-            let since = *self.supernodes.alone_since.get_or_insert(now);
-            if now.since(since) >= ALONE {
-                self.become_role(Role::Supernode);
-            }
             return;
         }
-        if self.supernodes.primary.is_some() || self.supernodes.asked.is_some() {
-            return;
+        if self.supernodes.alone_since.is_none() {
+            self.supernodes.alone_since = Some(now);
+            // Many may have lost the same one: not all of them take its place at once.
+            let had_one = self.supernodes.registration.had_one;
+            let jitter = self.random.jitter(2 * ALONE);
+            self.supernodes.alone_for = if had_one { jitter.max(ALONE) } else { ALONE };
         }
-        let refused = &self.supernodes.refused;
-        let next = found.into_iter().find(|conn| !refused.contains_key(conn));
-        if let Some(conn) = next {
-            self.supernodes.asked = Some((conn, now));
-            self.send(conn, Register { primary: true });
+        let since = self.supernodes.alone_since.unwrap_or(now);
+        let may = matches!(standing, Standing::Reachable | Standing::Local)
+            && !self.budget.never_forwards();
+        if may && now.since(since) >= self.supernodes.alone_for {
+            self.become_role(now, Role::Supernode, RoleReason::NoneWithRoom);
         }
     }
 
-    /// Of two supernodes the one with the larger id retires, if nobody needs it.
+    /// Whether this supernode is to go on being one.
+    fn serve_on(&mut self, now: Time, mode: Mode) {
+        if mode == Mode::Always {
+            self.supernodes.reason = RoleReason::Told;
+        }
+        match self.standing(now) {
+            Standing::Unreachable => {
+                return self.become_role(now, Role::Node, RoleReason::Unreachable);
+            }
+            Standing::Unproven if mode == Mode::Auto => {
+                let since = *self.supernodes.unproven_since.get_or_insert(now);
+                if now.since(since) >= UNPROVEN {
+                    return self.become_role(now, Role::Node, RoleReason::Unproven);
+                }
+            }
+            Standing::Unproven | Standing::Reachable | Standing::Local => {
+                self.supernodes.unproven_since = None;
+            }
+        }
+        if mode == Mode::Auto {
+            self.consider_retiring(now);
+        }
+        self.count_anew(now);
+    }
+
+    /// A supernode that nobody needs retires, beside another that has room: of two
+    /// such the one with the larger id.
     fn consider_retiring(&mut self, now: Time) {
-        let smaller = |conn: &ConnId| self.peers.get(conn).is_some_and(|p| p.node < self.id);
-        let rival = self.supernodes_by_rtt().iter().any(smaller);
-        let idle = self.supernodes.registered.is_empty() && self.children() == 0;
+        let replaces = |conn: &ConnId| {
+            let Some(peer) = self.peers.get(conn) else {
+                return false;
+            };
+            let known = self.records.node(peer.node);
+            let load = known.and_then(|known| known.record.value().load.as_ref());
+            let busy = load.is_some_and(|load| load.registered > 0);
+            let room = load.is_none_or(|load| load.room > 0);
+            room && (busy || peer.node < self.id)
+        };
+        let rival = self.supernodes_by_rtt().iter().any(replaces);
+        let idle = self.registered_nodes() == 0 && self.children() == 0;
         if !rival || !idle {
             self.supernodes.rival_since = None;
             return;
         }
         let since = *self.supernodes.rival_since.get_or_insert(now);
         if now.since(since) >= RIVALRY {
-            self.become_role(Role::Node);
+            self.become_role(now, Role::Node, RoleReason::OthersServe);
         }
-    }
-
-    /// Somebody asks to be registered here.
-    pub(super) fn register_asked(&mut self, conn: ConnId) {
-        let place = &self.supernodes;
-        let here = place.registered.contains(&conn);
-        let reason = if self.leaving {
-            Reason::Leaving
-        } else if place.role != Role::Supernode {
-            Reason::NotForwarding
-        } else if !here && place.registered.len() >= place.capacity {
-            Reason::Full
-        } else {
-            self.supernodes.registered.insert(conn);
-            let room = (self.supernodes.capacity - self.supernodes.registered.len()) as u32;
-            return self.send(conn, Registered { room });
-        };
-        let referrals = self.other_supernodes(conn);
-        self.send(conn, Refused { reason, referrals });
-    }
-
-    fn other_supernodes(&self, conn: ConnId) -> Vec<Referral> {
-        let Some(to) = self.peers.get(&conn).map(|peer| peer.remote) else {
-            return Vec::new();
-        };
-        self.supernodes_by_rtt()
-            .into_iter()
-            .filter(|other| *other != conn)
-            .filter_map(|other| self.referral(self.peers.get(&other)?.node, to))
-            .take(REFERRALS_MAX)
-            .collect()
-    }
-
-    /// The supernode that was asked has taken this node in.
-    pub(super) fn registered(&mut self, conn: ConnId) {
-        if self
-            .supernodes
-            .asked
-            .is_some_and(|(asked, _)| asked == conn)
-        {
-            self.supernodes.asked = None;
-            self.supernodes.primary = Some(conn);
-        }
-    }
-
-    /// The supernode that was asked has not.
-    pub(super) fn register_refused(&mut self, now: Time, conn: ConnId, refused: &Refused) {
-        if self.supernodes.asked.is_none_or(|(asked, _)| asked != conn) {
-            return;
-        }
-        self.supernodes.asked = None;
-        self.supernodes.refused.insert(conn, now.after(REFUSED_FOR));
-        for referral in refused.referrals.iter().take(REFERRALS_MAX) {
-            self.dial_supernode(referral.node, &referral.addresses);
-        }
-        self.review(now);
     }
 }
 
-fn serves(record: &SignedNode) -> bool {
+/// Whether a record is that of a supernode.
+pub(super) fn serves(record: &SignedNode) -> bool {
     let value = record.value();
     value.role == Role::Supernode && value.removed != Some(true)
+}
+
+/// The part of an address that one owner has many of: /24 of IPv4, /48 of IPv6; nothing
+/// on loopback, where all are one owner's.
+pub(super) fn prefix(address: Address) -> Option<u128> {
+    match address.0.ip().to_canonical() {
+        ip if ip.is_loopback() => None,
+        std::net::IpAddr::V4(ip) => Some(u128::from(u32::from(ip) >> 8)),
+        std::net::IpAddr::V6(ip) => Some(u128::from(ip) >> 80 << 80),
+    }
 }

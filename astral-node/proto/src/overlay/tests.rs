@@ -6,6 +6,8 @@ mod audience;
 mod failover;
 mod holes;
 mod liars;
+mod mesh;
+mod reach;
 mod remembered;
 mod supernodes;
 
@@ -71,6 +73,10 @@ pub(super) struct Net {
     digest: [u8; 32],
     stream_key: SecretKey,
     paused: bool,
+    /// Whether the nodes are at public addresses, each in a network of its own.
+    public: bool,
+    /// Nodes that nobody can connect to who was not called first.
+    walled: BTreeSet<usize>,
 }
 
 pub(super) fn address(node: usize) -> Address {
@@ -127,6 +133,35 @@ impl Net {
             digest: [0; 32],
             stream_key: SecretKey::from_seed([99; 32]),
             paused: false,
+            public: false,
+            walled: BTreeSet::new(),
+        }
+    }
+
+    /// Nodes at public addresses: what is nobody's business on loopback counts there.
+    fn public(limits: &[u64]) -> Self {
+        let mut net = Self::new(limits);
+        net.public = true;
+        for node in 0..limits.len() {
+            let record = net.nodes[node].overlay.record.value().clone();
+            let record = NodeRecord {
+                seq: record.seq + 1,
+                addresses: vec![net.at(node)],
+                ..record
+            };
+            let record = SignedNode::sign(record, &net.nodes[node].key);
+            net.event(node, Event::Identity { record });
+            let addresses = vec![net.at(node)];
+            net.event(node, Event::Whereabouts { addresses });
+        }
+        net
+    }
+
+    fn at(&self, node: usize) -> Address {
+        if self.public {
+            Address(format!("198.51.{node}.1:8000").parse().unwrap())
+        } else {
+            address(node)
         }
     }
 
@@ -224,19 +259,9 @@ impl Net {
             Action::Probe {
                 conn,
                 query,
-                address: at,
-                ..
-            } => {
-                let reachable = (0..self.nodes.len()).any(|to| address(to) == at);
-                self.event(
-                    node,
-                    Event::Probed {
-                        conn,
-                        query,
-                        reachable,
-                    },
-                );
-            }
+                address,
+                key,
+            } => self.probe(node, conn, query, key, address),
             Action::Left => self.nodes[node].left = true,
             Action::Changed(change) => self.nodes[node].changes.push(change),
             Action::Open { .. } | Action::Drop { .. } => {}
@@ -270,10 +295,11 @@ impl Net {
 
     fn connect(&mut self, from: usize, dial: DialId, target: &Target) {
         let to = (0..self.nodes.len()).find(|to| {
-            target.addresses.contains(&address(*to).0.to_string())
+            target.addresses.contains(&self.at(*to).0.to_string())
                 && target.node.is_none_or(|node| node == self.id(*to))
         });
-        let Some(to) = to.filter(|to| self.nodes[*to].alive && *to != from) else {
+        let open = |to: &usize| self.nodes[*to].alive && !self.walled.contains(to) && *to != from;
+        let Some(to) = to.filter(open) else {
             return self.event(from, Event::DialFailed { dial });
         };
         self.count += 2;
@@ -288,8 +314,48 @@ impl Net {
             rtt: 2 * LATENCY,
         };
         let (a, b) = (self.nodes[from].key.public(), self.nodes[to].key.public());
-        self.event(from, connected(here, b, address(to), Some(dial)));
-        self.event(to, connected(there, a, address(from), None));
+        let (at_from, at_to) = (self.at(from), self.at(to));
+        self.event(from, connected(here, b, at_to, Some(dial)));
+        self.event(to, connected(there, a, at_from, None));
+    }
+
+    /// Dials back from another port, and hangs up.
+    fn probe(
+        &mut self,
+        from: usize,
+        conn: ConnId,
+        query: u64,
+        key: crate::ids::PublicKey,
+        at: Address,
+    ) {
+        let to = (0..self.nodes.len()).find(|to| self.at(*to) == at);
+        let to = to.filter(|to| self.nodes[*to].alive && !self.walled.contains(to));
+        let to = to.filter(|to| self.nodes[*to].key.public() == key);
+        if let Some(to) = to {
+            self.count += 1;
+            let back = ConnId(self.count);
+            let mut remote = self.at(from);
+            remote.0.set_port(50_000);
+            let connected = Event::Connected {
+                conn: back,
+                key: self.nodes[from].key.public(),
+                remote,
+                dial: None,
+                rtt: 2 * LATENCY,
+            };
+            self.event(to, connected);
+            let (conn, code) = (back, None);
+            self.event(to, Event::Closed { conn, code });
+        }
+        let reachable = to.is_some();
+        self.event(
+            from,
+            Event::Probed {
+                conn,
+                query,
+                reachable,
+            },
+        );
     }
 
     /// Ends a process without a word; the others learn of it late, as by an idle timeout.

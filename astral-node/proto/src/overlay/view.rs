@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::audience::Audience;
 use super::event::{ConnId, Time};
 use super::records::Resolved;
-use super::{KnownStream, Overlay};
+use super::{KnownStream, Overlay, RoleReason, Standing};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::record::{Address, Role, SignedStream};
 use crate::wire::control::Reason;
@@ -49,6 +49,29 @@ pub struct IntakeView {
     pub switches: u64,
     /// Why the last peer asked said no.
     pub last_refusal: Option<Reason>,
+}
+
+/// What a node is in the network, and why.
+#[derive(Clone, Debug)]
+pub struct PlaceView {
+    /// What it does for others.
+    pub role: Role,
+    /// Why.
+    pub reason: RoleReason,
+    /// The supernode it is registered with.
+    pub primary: Option<NodeId>,
+    /// The one that takes its place, should it fail.
+    pub backup: Option<NodeId>,
+    /// Supernodes with which this one exchanges records.
+    pub mesh: Vec<NodeId>,
+    /// Nodes that are registered here.
+    pub registered: u32,
+    /// Whether strangers can connect.
+    pub standing: Standing,
+    /// Where they have.
+    pub reached: Vec<Address>,
+    /// How many have tried, and could not.
+    pub denials: u32,
 }
 
 /// A stream that is known here.
@@ -103,6 +126,21 @@ pub struct TicketView {
 }
 
 impl Overlay {
+    /// What this node is in the network, and why.
+    pub fn place_view(&self, now: Time) -> PlaceView {
+        PlaceView {
+            role: self.role(),
+            reason: self.role_reason(),
+            primary: self.primary_supernode(),
+            backup: self.backup_supernode(),
+            mesh: self.mesh(),
+            registered: self.registered_nodes() as u32,
+            standing: self.standing(now),
+            reached: self.reached_at(now),
+            denials: self.denials() as u32,
+        }
+    }
+
     /// This node's id.
     pub fn id(&self) -> NodeId {
         self.id

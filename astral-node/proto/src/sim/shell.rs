@@ -515,6 +515,7 @@ impl Sim {
             | Change::Promised(..)
             | Change::Ready(..)
             | Change::Ended(..)
+            | Change::Registered(_)
             | Change::Banned(..) => {}
         }
     }

@@ -236,6 +236,8 @@ messages! {
     2 Register {
         /// Whether this is the node's primary or its backup.
         0 primary: bool,
+        /// Whether the registration is over instead.
+        1 over: Option<bool>,
     }
     /// The supernode has taken the node in.
     3 Registered {
@@ -606,7 +608,13 @@ mod tests {
         buffer.extend_from_slice(&[2, 9, 0xa2, 0x00, 0xf5, 0x18, 99, 0x63, b'n', b'e', b'w']);
         assert_eq!(
             Message::decode(&mut buffer),
-            Ok(Some(Register { primary: true }.into()))
+            Ok(Some(
+                Register {
+                    primary: true,
+                    over: None,
+                }
+                .into()
+            ))
         );
     }
 

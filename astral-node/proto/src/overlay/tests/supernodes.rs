@@ -128,7 +128,7 @@ fn full_supernode_refers_to_another() {
     }
     hear(&mut net, 0, 1);
     net.run(Duration::from_secs(1));
-    net.nodes[0].overlay.supernodes.capacity = 0;
+    net.nodes[0].overlay.supernodes.registration.capacity = 0;
     hear(&mut net, 2, 0);
     net.event(2, Event::Supernodes { mode: Mode::Auto });
     net.run(Duration::from_secs(2));
