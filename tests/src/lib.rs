@@ -26,6 +26,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod recording;
+pub mod rough;
 pub mod schemathesis;
 pub mod synthetic;
 pub mod terminal;
