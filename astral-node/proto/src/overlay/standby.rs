@@ -431,6 +431,8 @@ impl Overlay {
         match parent.supply {
             Supply::Ok if !parent.begun && belied => FIRST_BELIED,
             Supply::NoSource if belied => STALL + quiet.spread(REPAIR),
+            // It never sent anything, and the publisher itself says otherwise.
+            Supply::NoSource if !parent.came && self.is_said_live(id) => 2 * STALL,
             Supply::Ok if !parent.begun => super::search::FIRST,
             Supply::Ok if behind && gap_known => BEHIND.max(stream.progress.gap * 4),
             Supply::Ok if behind => STALL + STALL / 2,

@@ -661,7 +661,8 @@ fn frozen_parent_is_left_and_waking_up_late_blames_nobody() {
     net.run(Duration::from_secs(1));
     net.nodes[0].frozen = true;
     net.run(Duration::from_secs(3));
-    assert_eq!(net.parent(1), None);
+    // Its children may turn to each other for a moment, in vain.
+    assert_ne!(net.parent(1), Some(net.id(0)));
     net.nodes[0].frozen = false;
     net.run(Duration::from_secs(5));
     net.check(&[1, 2]);
