@@ -79,8 +79,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged: -1 warnings, 0 also news (the default), 1 also state changes, 2 everything.
     pub verbosity: i8,
-    /// Congestion controller of QUIC; default BBR: over two links of 2 % loss CUBIC lost 4 of
-    /// 10 pictures, BBR none (`tests/benches/README.md`).
+    /// Congestion controller of QUIC; default CUBIC. Over two links of 2 % loss CUBIC
+    /// lost 4 of 10 pictures, BBR none (`tests/benches/README.md`).
     pub congestion: Congestion,
     /// Whether the node's pages ask for the token too; default no.
     pub require_token: bool,
@@ -348,7 +348,7 @@ struct Options {
     name: Option<Name>,
 
     /// Congestion controller of QUIC; bbr keeps its rate under random loss, cubic does not
-    /// [default: bbr]
+    /// [default: cubic]
     #[arg(long, value_enum, env = "ASTRAL_NODE_CONGESTION")]
     congestion: Option<Congestion>,
 
@@ -484,7 +484,7 @@ impl Options {
             ready_file: self.ready_file,
             daemonize: self.daemonize.unwrap_or(false),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
-            congestion: self.congestion.unwrap_or(Congestion::Bbr),
+            congestion: self.congestion.unwrap_or(Congestion::Cubic),
             require_token: self.require_token.unwrap_or(false),
             name: self.name.map(|name| name.0),
             sources: BTreeMap::new(),

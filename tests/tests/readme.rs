@@ -203,10 +203,10 @@ impl Newcomer {
     /// This test is part of it, so it is only looked at.
     fn could_run_everything(&self) {
         let script = RUN_SH;
-        let read = Command::new("bash").arg("-n").arg(&script).status();
+        let read = Command::new("bash").arg("-n").arg(script).status();
         assert!(read.expect("bash").success());
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(&script)
+        let mode = fs::metadata(script)
             .expect("tests/run.sh is there")
             .permissions()
             .mode();

@@ -208,3 +208,24 @@ async fn names_of_all_kinds_lead_to_their_stream_and_an_unlisted_one_shows_by_it
     let shown = listed.items.iter().any(|stream| stream.id == hidden.id);
     assert!(shown, "whoever watches it sees it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_find_each_other_over_https_if_they_trust_the_certificate() {
+    let _turn = turn::shared().await;
+    let web = Web::start_https().await;
+    let ca = web.ca().expect("a certificate").display().to_string();
+    let trusting = |name| web.launch(name).option("--web-ca", &ca);
+    let publisher = trusting("publisher").start().await;
+    let (stream, _) = publisher.api.publish("In confidence").await;
+    let viewer = trusting("viewer").start().await;
+    knows(&viewer, &stream).await;
+    assert_eq!(viewer.api.watch(&stream.slug).await.status, 201);
+    let stranger = web.launch("stranger").start().await;
+    until("words about the certificate", s(20), async || {
+        let log = stranger.log();
+        check(log.contains("astral-web"), log)
+    })
+    .await;
+    let listed = stranger.api.try_stream(&stream.slug).await;
+    assert!(listed.is_err(), "who does not trust it is told nothing");
+}

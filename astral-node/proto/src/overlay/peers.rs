@@ -708,7 +708,7 @@ impl Overlay {
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
-        let due = peer.heard.max(self.fed_at(conn)).after(EXPIRY);
+        let due = peer.heard.after(EXPIRY);
         if due > now {
             self.timers.set(Timer::Expiry(conn), due);
             return;
@@ -716,17 +716,6 @@ impl Overlay {
         let node = peer.node;
         self.end_feeds_of(conn, Reason::Expired);
         self.parent_gone(now, conn, node, Reason::Expired);
-    }
-
-    /// When video came last from a parent. A link that has become too narrow may lose one
-    /// heartbeat after the other, and still carry what fits.
-    fn fed_at(&self, conn: ConnId) -> Time {
-        let fed = self.streams.values().filter(|stream| {
-            let parent = stream.parent.as_ref();
-            stream.former.is_none() && parent.is_some_and(|p| p.conn == conn && p.came)
-        });
-        let at = fed.map(|stream| stream.progressed);
-        at.max().unwrap_or_default()
     }
 
     /// When a peer's tickets expire unless it is heard of.
