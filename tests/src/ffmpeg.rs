@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use astral_proto::api::Ingest;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
 use crate::places;
@@ -209,14 +210,23 @@ impl Encoder {
         Self::start(clip, &["-re"], &form.collect::<Vec<_>>())
     }
 
+    /// Sends any file, as its coded frames are, in real time.
+    pub fn file(path: &Path, output: &[&str]) -> Self {
+        Self::start_file(path, &["-re"], output)
+    }
+
     fn start(clip: Clip, pace: &[&str], output: &[&str]) -> Self {
+        Self::start_file(&clip.path(), pace, output)
+    }
+
+    fn start_file(path: &Path, pace: &[&str], output: &[&str]) -> Self {
         let log = NamedTempFile::new().expect("a log file");
         let stderr = log.reopen().expect("the log file");
         let mut command = ffmpeg();
         command
             .args(pace)
             .arg("-i")
-            .arg(clip.path())
+            .arg(path)
             .args(["-c", "copy"])
             .args(output);
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
@@ -224,6 +234,12 @@ impl Encoder {
             child: child.expect("ffmpeg starts"),
             log,
         }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
+        kill_process(pid, signal).expect("the child is still ours to signal");
     }
 
     /// What it complained about.
@@ -258,6 +274,45 @@ impl Drop for Encoder {
             eprintln!("── ffmpeg ──\n{}", self.words());
         }
     }
+}
+
+/// Makes a file with these arguments.
+pub fn make(arguments: &str, path: &Path) {
+    run(ffmpeg().args(arguments.split_whitespace()).arg(path));
+}
+
+/// A decoded picture, or a piece of sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Time in microseconds.
+    pub pts: i64,
+    /// MD5 of its bytes.
+    pub hash: String,
+}
+
+/// What ffmpeg decodes of a track (`v:0`, `a:0`), with the times that it reads.
+pub fn decoded(file: &Path, track: &str) -> Vec<Decoded> {
+    let mut command = ffmpeg();
+    command.args(["-copyts", "-i"]).arg(file);
+    command.args(["-map", &format!("0:{track}"), "-vsync", "passthrough"]);
+    command.args(["-enc_time_base", "1:1000000", "-f", "framehash"]);
+    let output = run(command.args(["-hash", "md5", "-"]));
+    let text = String::from_utf8(output).expect("framehash writes text");
+    let scale = text.lines().find_map(|line| line.strip_prefix("#tb 0: "));
+    let (num, den) = scale
+        .and_then(|scale| scale.split_once('/'))
+        .expect("a time base");
+    let (num, den): (i64, i64) = (num.parse().expect("tb"), den.parse().expect("tb"));
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let fields: Vec<_> = line.split(',').map(str::trim).collect();
+            Decoded {
+                pts: fields[2].parse::<i64>().expect("a time") * 1_000_000 * num / den,
+                hash: fields[5].to_owned(),
+            }
+        })
+        .collect()
 }
 
 /// Hashes of the coded packets of a track (`v:0`, `a:0`), in coding order, without
