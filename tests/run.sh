@@ -5,7 +5,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-step() { printf '\n── %s\n' "$*"; }
+# Says what comes, and how long what came before took.
+step() {
+  took
+  printf '\n── %s\n' "$*"
+  began=$SECONDS
+}
+took() { if [ -n "${began:-}" ]; then printf '   (%d s)\n' $((SECONDS - began)); fi; }
+trap took EXIT
 
 step "what the tests need"
 bash tests/setup.sh

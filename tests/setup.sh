@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: ffmpeg, Chromium, and schemathesis
-# (in a folder of its own below `target`). Does nothing, and asks for nothing, where all
+# Installs what the tests need and this machine lacks: ffmpeg, Chromium, small tools, and
+# schemathesis (in a folder of its own below `target`). Does nothing, and asks for nothing, where all
 # of them are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +19,9 @@ if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null 
   # Without a font the page's words are empty boxes on its screenshots.
   missing+=(chromium fonts-dejavu-core)
 fi
+# For README's lines, each on a machine of its own, and for the service's unit.
+command -v ip >/dev/null || missing+=(iproute2)
+command -v systemd-analyze >/dev/null || missing+=(systemd)
 if ! has_schemathesis && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
   missing+=(python3 python3-venv)
 fi

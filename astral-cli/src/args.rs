@@ -137,7 +137,7 @@ pub(crate) struct Slug {
 pub(crate) struct Publish {
     /// Name of the stream, in any language
     pub(crate) name: String,
-    /// MP4, MPEG-TS or FLV file to send in real time, or `-` for standard input (MP4 fragmented)
+    /// MP4, MPEG-TS or FLV file to send in real time; `-` is standard input, at its own pace
     pub(crate) file: Option<PathBuf>,
     /// Begin again at the end of the file, without a seam
     #[arg(long = "loop", requires = "file")]
@@ -191,7 +191,7 @@ pub(crate) struct Seed {
     pub(crate) slug: String,
     /// The node to offer it to (`astral nodes` lists them)
     #[arg(value_name = "UUID", add = known::nodes())]
-    pub(crate) node: NodeId,
+    pub(crate) uuid: NodeId,
 }
 
 /// `revoke`.
@@ -209,7 +209,7 @@ pub(crate) struct Revoke {
 pub(crate) struct Forget {
     /// The node's id (`astral nodes` lists them)
     #[arg(value_name = "UUID", add = known::nodes())]
-    pub(crate) node: NodeId,
+    pub(crate) uuid: NodeId,
 }
 
 /// `demo`.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::args::{Args, Command, Global};
 use crate::client::Api;
 use crate::failure::Failure;
+use crate::glance::Glance;
 use crate::{
     demo, events, home, manual, open, publish, service, settings, suggest, tables, term, top, watch,
 };
@@ -39,10 +40,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Command::Resume(of) => session.pause(&of.slug, false).await,
         Command::Watch(watch) => watch::run(&session, &watch).await,
         Command::Url(of) => session.url(&of.slug).await,
-        Command::Seed(seed) => session.seed(&seed.slug, seed.node).await,
+        Command::Seed(seed) => session.seed(&seed.slug, seed.uuid).await,
         Command::Stop(of) => session.stop(&of.slug).await,
         Command::Revoke(revoke) => session.revoke(revoke.ticket).await,
-        Command::Forget(forget) => session.forget(&forget.node.to_string()).await,
+        Command::Forget(forget) => session.forget(&forget.uuid.to_string()).await,
         Command::Events => events::run(&session).await,
         Command::Top(top) => top::run(session, &top).await,
         Command::Settings(args) => settings::run(&session, &args).await,
@@ -71,7 +72,14 @@ impl Session {
         let (nodes, _) = self.api.list(&["nodes"]).await?;
         let (streams, _) = self.api.list(&["streams"]).await?;
         let (tickets, _) = self.api.list(&["tickets"]).await?;
-        tables::status(&self.api.base(), &node, &nodes, &streams, &tickets)
+        let glance = Glance {
+            base: &self.api.base(),
+            node: &node,
+            nodes: &nodes,
+            streams: &streams,
+            tickets: &tickets,
+        };
+        glance.print()
     }
 
     async fn nodes(&self) -> Result<(), Failure> {
@@ -133,6 +141,7 @@ impl Session {
             ("page", &urls.page),
             ("mp4", &urls.mp4),
             ("ts", &urls.ts),
+            ("hls", &urls.hls),
             ("share", &urls.share),
         ] {
             let key = term::styled(term::Style::Bold, &format!("{key:<6}"));
@@ -262,6 +271,10 @@ pub(crate) struct Urls {
     pub(crate) mp4: String,
     /// Endless MPEG-TS.
     pub(crate) ts: String,
+    /// Playlist of low-latency HLS.
+    pub(crate) hls: String,
+    /// The node's page that sends camera, screen or a file from the browser.
+    pub(crate) publish: String,
     /// Share link.
     pub(crate) share: String,
 }
@@ -274,6 +287,8 @@ impl Urls {
             page: format!("{base}/watch/{slug}"),
             mp4: format!("{base}/live/{slug}/stream.mp4"),
             ts: format!("{base}/live/{slug}/stream.ts"),
+            hls: format!("{base}/live/{slug}/index.m3u8"),
+            publish: format!("{base}/publish?stream={slug}"),
             share: stream.share.clone(),
         }
     }

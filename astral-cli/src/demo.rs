@@ -1,14 +1,16 @@
-//! `demo`: a publisher, a relay and a viewer as real processes on this machine.
+//! `demo`: astral-web, a publisher, a relay and a viewer as real processes on this machine.
 //!
-//! The publisher's upload has room for one copy of the stream, so the viewer is
-//! fed by the relay. Everything is on loopback, on free ports, in one temporary
-//! folder that goes at the end, as do the processes.
+//! The nodes are told nothing but the address of astral-web, and find each other
+//! through it. The publisher's upload has room for one copy of the stream, so the
+//! viewer is fed by the relay. Everything is on loopback, in one temporary folder
+//! that goes at the end, as do the processes.
 
 mod board;
 mod lab;
 
 use std::time::Duration;
 
+use astral_proto::api::web::WebStream;
 use astral_proto::api::{NewStream, NewTicket, Stream};
 use http::Method;
 use tokio::task::JoinHandle;
@@ -34,6 +36,8 @@ const CLIP_SECONDS: u64 = 16;
 const UPLOAD_TENTHS: u64 = 18;
 /// Time for each step until the viewer has pictures.
 const STEP: Duration = Duration::from_secs(20);
+/// The port where astral-web's pages look for the visitor's own node: the viewer is that.
+const NODE_PORT: u16 = 8000;
 /// Pause between two looks at a node.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -52,15 +56,19 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
 /// Starts everything and shows it until the time is over.
 async fn show(lab: &mut Lab, demo: &Demo) -> Result<(), Failure> {
     let mut line = Live::new(false);
-    line.set("starting three nodes …");
+    line.set("starting astral-web and three nodes …");
+    let web = lab.web().await?;
     let upload_kbit = CLIP.len() as u64 * 8 * UPLOAD_TENTHS / 10 / CLIP_SECONDS / 1_000;
     let limit = format!("{upload_kbit}kbit");
-    let publisher = lab.start("publisher", &["-l", &limit]).await?;
-    let peer = publisher.quic.clone();
-    let relay = lab.start("relay", &["--peer", &peer]).await?;
-    let viewer = lab
-        .start("viewer", &["--peer", &peer, "--peer", &relay.quic])
-        .await?;
+    let options = ["--web", web.url.as_str()];
+    let limited = ["--web", web.url.as_str(), "-l", limit.as_str()];
+    let publisher = lab.node("publisher", 0, &limited).await?;
+    let relay = lab.node("relay", 0, &options).await?;
+    let viewer = match lab.node("viewer", NODE_PORT, &options).await {
+        Ok(viewer) => viewer,
+        // Somebody has that port.
+        Err(_) => lab.node("viewer", 0, &options).await?,
+    };
 
     line.set("publishing the clip …");
     let mut uploading = Upload::start(&publisher).await?;
@@ -77,11 +85,14 @@ async fn show(lab: &mut Lab, demo: &Demo) -> Result<(), Failure> {
         line.set(&format!("{} joins …", member.name));
         join(member, &stream).await?;
     }
+    line.set("waiting for astral-web to list the stream …");
+    let listed = listed(&web.api, &stream).await?;
     drop(line);
 
     let (watched, _) = viewer.api.get(&["streams", &stream]).await?;
     let urls = Urls::of(&viewer.api, &watched);
     term::line(&format!("watch   {}", urls.page))?;
+    term::line(&format!("web     {}/streams/{listed}", web.url))?;
     term::line(&format!("share   {}", urls.share))?;
     term::line("")?;
     if !demo.no_open && term::stdout_is_terminal() && watch::has_desktop() {
@@ -148,6 +159,21 @@ async fn see(
     };
     let seconds = STEP.as_secs();
     let late = |_| Failure::other(format!("waited {seconds} s for {what} in vain"));
+    timeout(STEP, looking).await.map_err(late)?
+}
+
+/// Waits until astral-web lists a stream; gives the slug that it has there.
+async fn listed(web: &Api, stream: &str) -> Result<String, Failure> {
+    let looking = async {
+        loop {
+            match web.get::<WebStream>(&["streams", stream]).await {
+                Ok((stream, _)) => return Ok(stream.slug),
+                Err(Failure::NotFound(_)) => sleep(LOOK).await,
+                Err(failure) => return Err(failure),
+            }
+        }
+    };
+    let late = |_| Failure::other("astral-web does not list the stream");
     timeout(STEP, looking).await.map_err(late)?
 }
 

@@ -10,16 +10,22 @@ use serde_json::Value;
 use crate::client::decode;
 use crate::commands::Session;
 use crate::failure::Failure;
-use crate::tables;
+use crate::{signals, tables};
 
 /// Longest event that is read, against a server that is no node.
 const EVENT_MAX: usize = 1024 * 1024;
 
 /// Prints events until the node ends or the user has seen enough.
 pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
+    let stop = signals::stop_token()?;
     let mut body = session.api.open("/api/v1/events").await?.into_body();
     let mut buffer = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            frame = body.frame() => frame,
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| Failure::other(format!("the events end: {error}")))?;
         let Some(bytes) = frame.data_ref() else {
             continue;

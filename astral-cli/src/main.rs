@@ -13,6 +13,8 @@ mod failure;
 #[cfg(test)]
 mod fake;
 mod format;
+mod glance;
+mod health;
 mod home;
 mod manual;
 mod open;

@@ -123,52 +123,6 @@ pub(crate) fn source(source: Source) -> &'static str {
     }
 }
 
-/// Prints this node at a glance.
-pub(crate) fn status(
-    base: &str,
-    node: &Node,
-    nodes: &[Node],
-    streams: &[Stream],
-    tickets: &[Ticket],
-) -> Result<(), Failure> {
-    let others = || nodes.iter().filter(|other| !other.is_self);
-    let connected = others().filter(|other| other.connected).count();
-    let own = streams.iter().filter(|s| s.publisher == node.uuid).count();
-    let received = streams.iter().filter(|s| s.local.receiving).count();
-    let active = || tickets.iter().filter(|t| t.state == TicketState::Active);
-    let fed = active().filter(|t| t.source == node.uuid).count();
-    let supernode = node.primary_supernode.map(|id| named(id, nodes));
-    let rows = [
-        ("node", format!("{} ({})", node.name, role(node.role))),
-        ("uuid", node.uuid.to_string()),
-        ("http", format!("{base}/")),
-        ("addresses", node.addresses.join(", ")),
-        ("version", node.version.clone()),
-        ("supernode", supernode.unwrap_or_else(|| NONE.to_owned())),
-        ("upload", upload(node)),
-        (
-            "network",
-            format!(
-                "{} other nodes known, {connected} connected",
-                others().count()
-            ),
-        ),
-        (
-            "streams",
-            format!(
-                "{} known, {own} published here, {received} received",
-                streams.len()
-            ),
-        ),
-        ("tickets", format!("feeds {fed}")),
-    ];
-    for (key, value) in rows {
-        let key = term::styled(Style::Bold, &format!("{key:<10}"));
-        term::line(&format!("{key} {}", printable(&value)))?;
-    }
-    Ok(())
-}
-
 /// A state of a stream in a word.
 pub(crate) fn state(state: StreamState) -> &'static str {
     match state {
@@ -210,15 +164,7 @@ fn name_of(node: &Node) -> String {
     }
 }
 
-/// A node's name if it is known, else the beginning of its id.
-fn named(id: NodeId, nodes: &[Node]) -> String {
-    let known = nodes.iter().find(|node| node.uuid == id);
-    known.map_or_else(
-        || id.short(),
-        |node| format!("{} {}", node.name, id.short()),
-    )
-}
-
+/// What a node spends of its upload.
 pub(crate) fn upload(node: &Node) -> String {
     match (node.upload_used_bps, node.upload_limit_bps) {
         (Some(used), Some(limit)) => format!("{} of {}", rate(used), rate(limit)),

@@ -20,8 +20,8 @@ mod turns;
 mod usage;
 
 use crate::lock::lock;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -55,6 +55,8 @@ pub(crate) struct Uplink {
     /// In bit/s, or [`UNLIMITED`].
     limit_bps: AtomicU64,
     sent: AtomicU64,
+    /// Bits of this second that are kept for children that catch up.
+    lent: Arc<AtomicU64>,
     usage: Usage,
     gate: Mutex<Gate>,
     turns: Mutex<Turns>,
@@ -68,6 +70,7 @@ impl Uplink {
         let uplink = Self {
             limit_bps: AtomicU64::new(UNLIMITED),
             sent: AtomicU64::new(0),
+            lent: Arc::default(),
             usage: Usage::new(now),
             gate: Mutex::new(Gate::new(now)),
             turns: Mutex::new(Turns::new(now)),
@@ -104,14 +107,30 @@ impl Uplink {
         self.usage.last_second(Instant::now()) * 8
     }
 
+    /// Keeps so many bits of one second's upload for a child that catches up, until the
+    /// loan is dropped; none if they are not to be had beside what is sent now and what is
+    /// kept for others.
+    pub(crate) fn borrow(&self, bits: u64) -> Option<Loan> {
+        let limit = self.limit_bps.load(Ordering::Relaxed);
+        let spare = limit.saturating_sub(self.used_bps());
+        let take = |lent: u64| lent.checked_add(bits).filter(|sum| *sum <= spare);
+        let taken = self
+            .lent
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.ok().map(|_| Loan {
+            lent: Arc::clone(&self.lent),
+            bits,
+        })
+    }
+
     /// Waits for leave to write `bytes` for `child`: control, then audio, then video;
-    /// within a class the children in turn; for one child the newest group first. It is
+    /// within a class the children in turn; for one child the highest `rank` first. It is
     /// paid for when this returns; who is dropped before that leaves the queue.
-    pub(crate) async fn acquire(&self, class: Class, child: u64, group: u64, bytes: usize) {
+    pub(crate) async fn acquire(&self, class: Class, child: u64, rank: u64, bytes: usize) {
         if self.limit().is_none() {
             return;
         }
-        let place = lock(&self.turns).join(class, child, group, bytes as u64);
+        let place = lock(&self.turns).join(class, child, rank, bytes as u64);
         let waiting = Waiting {
             uplink: self,
             place,
@@ -200,6 +219,19 @@ impl Uplink {
     /// that never forwards must still acknowledge and ask.
     fn is_gated(&self) -> bool {
         !matches!(self.limit_bps.load(Ordering::Relaxed), 0 | UNLIMITED)
+    }
+}
+
+/// Upload that is kept for a child while it catches up.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    lent: Arc<AtomicU64>,
+    bits: u64,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.lent.fetch_sub(self.bits, Ordering::Relaxed);
     }
 }
 

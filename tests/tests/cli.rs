@@ -1,128 +1,328 @@
 //! `astral`, as a person calls it.
 
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use astral_proto::api::{List, Stream};
-use astral_tests::ffmpeg::{Clip, Encoder, packets};
+use astral_tests::cli::{Guarded, astral, command, says};
 use astral_tests::places;
 use astral_tests::process::{Launch, Node, clean};
+use astral_tests::terminal::Terminal;
 use astral_tests::turn;
 use astral_tests::wait::{check, s, until};
+use rustix::process::Signal;
 use serde_json::Value;
 
-/// Runs `astral` for the node of this folder.
-async fn astral(data_dir: &std::path::Path, words: &[&str]) -> Output {
+/// A row of DESIGN §8: what is typed (words are apart by spaces, `~` stands for one
+/// inside a word), how it ends, and what is said.
+type Row<'a> = (&'a str, i32, &'a [&'a str]);
+
+/// Types the rows one after the other.
+async fn types(node: &Node, rows: &[Row<'_>]) {
+    for (typed, code, wanted) in rows {
+        let words: Vec<String> = typed
+            .split(' ')
+            .map(|word| word.replace('~', " "))
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let output = astral(&node.data_dir(), &words).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "astral {typed}: {said}");
+        for word in *wanted {
+            assert!(
+                said.contains(word),
+                "astral {typed}: {word} is not in\n{said}"
+            );
+        }
+        assert!(
+            !said.contains('\x1b'),
+            "no colours but on a terminal: {said:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_ends_and_says_as_the_table_has_it() {
+    let _turn = turn::shared().await;
+    let other = Launch::new("other").start().await;
+    let node = Launch::new("node")
+        .limit("20mbit")
+        .peer(&other)
+        .start()
+        .await;
+    until("the other node is known", s(15), async || {
+        let nodes = says(&node, &["nodes", "--json"]).await;
+        check(nodes.contains(&other.id().to_string()), nodes)
+    })
+    .await;
+    let (id, other_id) = (node.id().to_string(), other.id().to_string());
+    let (own, page) = (node.api.url("/"), node.api.url("/watch/my-show"));
+    let stranger = "8c2f9a54-13d0-8e2b-9f00-3a5b6c7d8e9f";
+    let (seed, forget) = (
+        format!("seed my-shwo {stranger}"),
+        format!("forget {other_id}"),
+    );
+    let forget_stranger = format!("forget {stranger}");
+    types(
+        &node,
+        &[
+            (
+                "status",
+                0,
+                &[&id, "upload", "20 Mbit/s", "1 other nodes known"],
+            ),
+            ("nodes", 0, &[&id, &other_id, "(this node)"]),
+            ("streams", 0, &["`astral publish NAME`"]),
+            ("-q tickets", 0, &["no tickets"]),
+            (
+                "publish My~Show",
+                0,
+                &["OBS", "ffmpeg", "rtmp://", "Stream Key", "astral:"],
+            ),
+            ("publish My~Show", 0, &["published already"]),
+            ("publish Hidden --unlisted", 0, &["astral:"]),
+            ("streams", 0, &["my-show", "waiting", "published here"]),
+            ("pause my-show", 0, &["`astral resume my-show`"]),
+            ("streams", 0, &["paused"]),
+            ("resume my-show", 0, &["goes on"]),
+            ("url my-show", 0, &[&page, "/stream.mp4", "astral:"]),
+            ("url my-shwo", 4, &["did you mean my-show?"]),
+            ("watch my-show --print-url", 0, &[&page]),
+            ("watch zebra", 4, &["zebra", "`astral streams`"]),
+            ("watch my-show --player mpv --output x", 2, &["--output"]),
+            ("open", 0, &[&own]),
+            ("open my-show", 0, &[&page]),
+            (
+                "settings",
+                0,
+                &["upstream_limit", "20000000", "flag", "can be changed"],
+            ),
+            ("settings upstream-limit", 0, &["20000000"]),
+            ("settings upstream_limit 1mbit", 1, &["flag"]),
+            ("settings name Living~room", 0, &["Living room"]),
+            ("settings name", 0, &["Living room"]),
+            ("settings name --unset", 0, &["default"]),
+            ("settings verbosity -1", 0, &["-1"]),
+            (
+                "settings supernode sometimes",
+                1,
+                &["auto, always or never"],
+            ),
+            (
+                "settings upstream_limt",
+                4,
+                &["did you mean upstream_limit?"],
+            ),
+            (&seed, 4, &["did you mean my-show?"]),
+            ("stop my-shwo", 4, &["did you mean my-show?"]),
+            ("revoke 00000000000000ff", 4, &["no ticket"]),
+            ("revoke my-show", 2, &[]),
+            (&forget, 0, &["until it is heard of again"]),
+            (&forget_stranger, 4, &["`astral nodes`"]),
+            ("unpublish my-show", 0, &["has ended"]),
+            ("unpublish my-show", 4, &["my-show"]),
+            ("top", 2, &["terminal"]),
+            ("completions bash", 0, &["complete"]),
+            ("completions tcsh", 2, &["zsh"]),
+            ("man", 0, &[".TH", "astral demo"]),
+            ("man watch", 0, &["player"]),
+            ("service status", 4, &["`astral service install`"]),
+            (
+                "service install --print -- --name My~node",
+                0,
+                &["ExecStart=", "--name \"My node\""],
+            ),
+            ("dance", 2, &["dance"]),
+            ("shutdown", 0, &["shuts down"]),
+        ],
+    )
+    .await;
+    until("the node's end", s(10), async || {
+        let output = astral(&node.data_dir(), &["status"]).await;
+        check(output.status.code() == Some(3), format!("{output:?}"))
+    })
+    .await;
+    types(&node, &[("status", 3, &["Start one with `astral-node`"])]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_json_every_command_prints_the_apis_own_objects() {
+    let _turn = turn::shared().await;
+    let node = Launch::new("node").start().await;
+    let field = async |words: &[&str], pointer: &str| {
+        let said = says(&node, &[&["--json"], words].concat()).await;
+        let value: Value = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {said}"));
+        value
+            .pointer(pointer)
+            .cloned()
+            .unwrap_or_else(|| panic!("{words:?}: {pointer}: {said}"))
+    };
+    assert_eq!(field(&["status"], "/uuid").await, node.id().to_string());
+    assert_eq!(field(&["publish", "Show"], "/slug").await, "show");
+    let key = field(&["publish", "Show"], "/ingest/stream_key").await;
+    assert!(key.as_str().is_some_and(|key| key.len() >= 16), "{key}");
+    for list in ["nodes", "streams", "tickets"] {
+        assert!(field(&[list], "/items").await.is_array());
+    }
+    assert_eq!(field(&["pause", "show"], "/state").await, "paused");
+    assert_ne!(field(&["resume", "show"], "/state").await, "paused");
+    assert!(field(&["url", "show"], "/page").await.is_string());
+    assert_eq!(field(&["settings"], "/verbosity/value").await, 0);
+    assert_eq!(field(&["settings", "verbosity"], "/changeable").await, true);
+    assert_eq!(
+        field(&["settings", "verbosity", "1"], "/verbosity/source").await,
+        "saved"
+    );
+    assert!(field(&["open"], "/url").await.is_string());
+    assert_eq!(says(&node, &["--json", "unpublish", "show"]).await, "");
+}
+
+/// Words that make `astral` complete `typed`, as the script of `completions bash` has it.
+async fn completed(node: &Node, typed: &[&str]) -> String {
     let mut command = Command::new(places::astral());
     clean(&mut command);
     command
-        .arg("--data-dir")
-        .arg(data_dir)
-        .args(words)
+        .env("ASTRAL_NODE_DATA_DIR", node.data_dir())
+        .env("COMPLETE", "bash")
+        .env("_CLAP_IFS", "\n")
+        .env("_CLAP_COMPLETE_INDEX", (typed.len() - 1).to_string())
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .env("_CLAP_COMPLETE_SPACE", "true")
+        .arg("--")
+        .args(typed)
         .stdin(Stdio::null());
     let running = tokio::task::spawn_blocking(move || command.output());
-    running.await.expect("no panic").expect("astral starts")
-}
-
-/// What it prints when all goes well.
-async fn says(node: &Node, words: &[&str]) -> String {
-    let output = astral(&node.data_dir(), words).await;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "astral {words:?}: {}: {errors}",
-        output.status
-    );
+    let output = running.await.expect("no panic").expect("astral starts");
     String::from_utf8(output.stdout).expect("text")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_streams_and_publish_say_what_the_node_knows() {
+async fn the_tab_key_knows_commands_slugs_and_settings() {
     let _turn = turn::shared().await;
     let node = Launch::new("node").start().await;
+    node.api.publish("My Show").await;
     assert!(
-        says(&node, &["status"])
+        completed(&node, &["astral", "unp"])
             .await
-            .contains(&node.id().to_string())
-    );
-    let status: Value =
-        serde_json::from_str(&says(&node, &["status", "--json"]).await).expect("JSON");
-    assert!(status.to_string().contains(&node.id().to_string()));
-
-    let recipes = says(&node, &["publish", "My Show"]).await;
-    let stream = node.api.stream("my-show").await;
-    let ingest = stream.ingest.clone().expect("one's own stream");
-    for wanted in [
-        &ingest.stream_key,
-        ingest.rtmp_url.as_ref().expect("RTMP"),
-        &stream.share,
-    ] {
-        assert!(
-            recipes.contains(wanted.as_str()),
-            "{wanted} is not in\n{recipes}"
-        );
-    }
-    assert!(
-        recipes.contains("ffmpeg") && recipes.contains("OBS"),
-        "{recipes}"
-    );
-    let listed = says(&node, &["streams", "--json"]).await;
-    let listed: List<Stream> = serde_json::from_str(&listed).expect("the API's own JSON");
-    assert_eq!(listed.items.len(), 1);
-    assert_eq!(listed.items[0].id, stream.id);
-    assert!(says(&node, &["streams"]).await.contains("my-show"));
-    assert!(says(&node, &["tickets", "--json"]).await.contains("items"));
-
-    let url = says(&node, &["watch", "my-show", "--print-url"]).await;
-    assert_eq!(
-        url.trim(),
-        node.api
-            .url(&format!("/watch/{}", watch_name(&url, &stream)))
+            .contains("unpublish")
     );
     assert!(
-        says(&node, &["url", "my-show"])
+        completed(&node, &["astral", "watch", "my"])
             .await
-            .contains("/stream.mp4")
+            .contains("my-show")
     );
-    says(&node, &["unpublish", "my-show"]).await;
-    assert!(node.api.try_stream("my-show").await.is_err());
+    let settings = completed(&node, &["astral", "settings", "up"]).await;
+    assert_eq!(settings.trim(), "upstream_limit");
 }
 
-/// Links name a stream by slug or by id.
-fn watch_name(url: &str, stream: &Stream) -> String {
-    let id = stream.id.to_string();
-    if url.contains(&id) {
-        id
-    } else {
-        stream.slug.clone()
+#[tokio::test(flavor = "multi_thread")]
+async fn top_shows_the_node_and_gives_the_terminal_back() {
+    let _turn = turn::shared().await;
+    let node = Launch::new("node").start().await;
+    node.api.publish("My Show").await;
+    for end in ["q", "\x03", "SIGTERM"] {
+        let mut terminal = Terminal::new(100, 30);
+        let mut command = command(&node.data_dir(), &["top"]);
+        terminal.attach(&mut command);
+        command.env("TERM", "xterm").env_remove("NO_COLOR");
+        let mut top = Guarded::start(&mut command);
+        until("the stream on the screen", s(15), async || {
+            let shown = terminal.shown();
+            let all = ["my-show", &node.id().to_string(), "upload", "\x1b[1m"];
+            check(all.iter().all(|wanted| shown.contains(wanted)), shown)
+        })
+        .await;
+        match end {
+            "SIGTERM" => assert_eq!(top.signal(Signal::TERM).await, Some(0)),
+            keys => {
+                terminal.press(keys);
+                assert_eq!(top.ended().await, Some(0), "{keys:?}");
+            }
+        }
+        terminal.assert_given_back();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exit_codes_tell_an_absent_node_from_an_unknown_stream() {
+async fn units_please_systemd_and_are_written_and_removed() {
     let _turn = turn::shared().await;
-    let nowhere = tempfile::tempdir().expect("a temporary folder");
-    let output = astral(nowhere.path(), &["status"]).await;
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{words}");
-    assert!(
-        words.contains("astral-node"),
-        "it says how to start one: {words}"
-    );
-
-    let node = Launch::new("node").start().await;
-    for words in [
-        ["watch", "no-such-show"],
-        ["stop", "no-such-show"],
-        ["unpublish", "no-such-show"],
-    ] {
-        let output = astral(&node.data_dir(), &words).await;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(4), "{words:?}: {errors}");
-        assert!(errors.contains("no-such-show"), "{errors}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    for scope in [&[][..], &["--system"]] {
+        let words = [
+            &["service", "install", "--print"],
+            scope,
+            &["--", "--name", "50% $me"],
+        ]
+        .concat();
+        let output = astral(&data, &words).await;
+        assert!(output.status.success(), "{output:?}");
+        let unit = folder.path().join("astral-node.service");
+        std::fs::write(&unit, &output.stdout).expect("a unit");
+        let verified = Command::new("systemd-analyze")
+            .arg("verify")
+            .arg(&unit)
+            .output();
+        let verified = verified.expect("systemd-analyze; `bash tests/setup.sh` installs it");
+        assert!(verified.status.success(), "{verified:?}");
+        assert_eq!(String::from_utf8_lossy(&verified.stderr), "", "{scope:?}");
+        assert_eq!(String::from_utf8_lossy(&verified.stdout), "", "{scope:?}");
     }
-    let output = astral(&node.data_dir(), &["dance"]).await;
-    assert_eq!(output.status.code(), Some(2));
-    says(&node, &["publish", "Twice"]).await;
+    let installed = astral(&data, &["service", "install", "--no-start"]).await;
+    let said = String::from_utf8_lossy(&installed.stdout).into_owned();
+    assert!(
+        installed.status.success() && said.contains("systemctl --user"),
+        "{installed:?}"
+    );
+    let unit = folder
+        .path()
+        .join(".config/systemd/user/astral-node.service");
+    assert!(unit.is_file(), "{said}");
+    if Path::new("/run/systemd/system").exists() {
+        // A service manager that is not this test's to play with.
+        return;
+    }
+    let output = astral(&data, &["service", "install"]).await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("systemd does not run this machine"),
+        "{words}"
+    );
+    assert!(
+        words.contains("systemctl --user enable --now astral-node.service"),
+        "{words}"
+    );
+    assert!(
+        astral(&data, &["service", "uninstall"])
+            .await
+            .status
+            .success()
+    );
+    assert!(!unit.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_lines_until_ctrl_c() {
+    let _turn = turn::shared().await;
+    let node = Launch::new("node").start().await;
+    let terminal = Terminal::new(100, 30);
+    let mut command = command(&node.data_dir(), &["--json", "events"]);
+    terminal.attach(&mut command);
+    let mut events = Guarded::start(&mut command);
+    until("the snapshot", s(15), async || {
+        let shown = terminal.shown();
+        check(shown.contains(&node.id().to_string()), shown)
+    })
+    .await;
+    node.api.publish("My Show").await;
+    until("the new stream", s(15), async || {
+        let shown = terminal.shown();
+        let is_new = |line: &str| line.contains("\"kind\":\"stream\"") && line.contains("my-show");
+        check(shown.lines().any(is_new), shown)
+    })
+    .await;
+    assert_eq!(events.interrupt().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,153 +336,5 @@ async fn a_node_that_was_killed_is_reported_as_not_reachable() {
         Some(3),
         "{}",
         String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn watch_writes_the_stream_to_a_file_and_stop_ends_it() {
-    let _turn = turn::shared().await;
-    let publisher = Launch::new("publisher").start().await;
-    let (stream, ingest) = publisher.api.publish("Recorded").await;
-    let _encoder = Encoder::rtmp(Clip::small(30), &ingest);
-    let viewer = Launch::new("viewer").peer(&publisher).start().await;
-    until("the stream", s(15), async || {
-        viewer.api.try_stream("recorded").await
-    })
-    .await;
-
-    let file = viewer.data_dir().join("recorded.mp4");
-    let mut command = Command::new(places::astral());
-    clean(&mut command);
-    command
-        .arg("--data-dir")
-        .arg(viewer.data_dir())
-        .args(["watch", "recorded", "--output"]);
-    let recorder = command
-        .arg(&file)
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("astral starts");
-    let mut recorder = scopeguard(recorder);
-    until("a recording", s(20), async || {
-        let bytes = file.metadata().map(|file| file.len()).unwrap_or(0);
-        check(bytes > 150_000, format!("{bytes} bytes"))
-    })
-    .await;
-    recorder.interrupt().await;
-    let frames = packets(&file, "v:0").len();
-    println!("{frames} pictures recorded");
-    assert!(frames > 30, "{frames}");
-    says(&viewer, &["stop", "recorded"]).await;
-    until("the end of the ticket", s(5), async || {
-        check(
-            publisher.api.tickets(&stream.slug).await.is_empty(),
-            "a ticket",
-        )
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn publish_sends_a_file_in_real_time() {
-    let _turn = turn::shared().await;
-    let node = Launch::new("node").start().await;
-    let clip = Clip::small(12).path();
-    let mut command = Command::new(places::astral());
-    clean(&mut command);
-    command
-        .arg("--data-dir")
-        .arg(node.data_dir())
-        .args(["publish", "From A File"]);
-    command
-        .arg(&clip)
-        .arg("--loop")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    let mut sender = scopeguard(command.spawn().expect("astral starts"));
-    // Longer than the clip, so that the seam of the loop is in it: 30 pictures and some 24
-    // bundles of sound a second.
-    until("14 s of frames", s(40), async || {
-        let stream = node.api.try_stream("from-a-file").await?;
-        let frames = stream.local.frames_received;
-        check(frames > 14 * 54, format!("{frames} frames"))
-    })
-    .await;
-    let stream = node.api.stream("from-a-file").await;
-    assert_eq!(stream.tracks.len(), 2, "{:?}", stream.tracks);
-    assert_eq!(stream.local.frames_lost, 0);
-    assert_eq!(
-        sender.interrupt().await,
-        Some(0),
-        "Ctrl-C is the way to end it"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn shutdown_ends_the_node() {
-    let _turn = turn::shared().await;
-    let mut node = Launch::new("node").start().await;
-    says(&node, &["shutdown"]).await;
-    assert_eq!(node.exit(s(5)).await.code(), Some(0));
-}
-
-/// A child that does not outlive its test.
-struct Guarded(std::process::Child);
-
-fn scopeguard(child: std::process::Child) -> Guarded {
-    Guarded(child)
-}
-
-impl Guarded {
-    /// Ctrl-C; gives the exit code.
-    async fn interrupt(&mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_raw(self.0.id() as i32).expect("a process id");
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
-        let ended = until("its end", s(10), async || match self.0.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err("it runs"),
-            Err(_) => Err("it cannot be waited for"),
-        });
-        ended.await.code()
-    }
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// README's first command, once it is built: three nodes in a row, and nothing left behind.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_demo_feeds_a_viewer_through_a_relay_and_cleans_up() {
-    let _turn = turn::shared().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut command = Command::new(places::astral());
-    clean(&mut command);
-    command
-        .args(["demo", "--no-open", "--seconds", "12"])
-        .env("TMPDIR", folder.path())
-        .stdin(Stdio::null());
-    let running = tokio::task::spawn_blocking(move || command.output());
-    let output = running.await.expect("no panic").expect("astral starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}", output.status);
-    assert!(said.contains("/watch/astral-demo"), "no page: {said}");
-    let last = said.lines().rfind(|line| line.starts_with("viewer"));
-    let last = last.expect("a line for the viewer");
-    assert!(
-        last.contains("from relay") && last.contains("2 hops"),
-        "{last}"
-    );
-    assert!(!last.contains(" 0 frames"), "{last}");
-    let left = std::fs::read_dir(folder.path())
-        .expect("the folder")
-        .count();
-    assert_eq!(
-        left, 0,
-        "the demo leaves nothing in the folder for temporary files"
     );
 }

@@ -4,13 +4,17 @@ use astral_tests::process::Launch;
 use astral_tests::web::Web;
 use astral_tests::{schemathesis, turn};
 
+/// Takes any bytes and none, which the tool takes for a body that is missing.
+const PING: &str = "/ping$";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_is_as_its_openapi_document_says() {
     let _turn = turn::shared().await;
     let mut node = Launch::new("node").start().await;
     node.api.publish("My Show").await;
-    let endless = "^/live/|^/ingest/|/events$";
-    schemathesis::check(&node.api.url(""), Some(&node.api.token), endless).await;
+    let left_out = format!("^/live/|^/ingest/|/events$|{PING}");
+    let token = Some(node.api.token.as_str());
+    schemathesis::check(&node.api.url(""), token, &left_out, &[]).await;
     assert!(node.is_running());
 }
 
@@ -18,7 +22,9 @@ async fn the_node_is_as_its_openapi_document_says() {
 async fn astral_web_is_as_its_openapi_document_says() {
     let _turn = turn::shared().await;
     let web = Web::start().await;
-    schemathesis::check(&web.api().url(""), None, "^$").await;
+    // A record of the right form is still refused unless somebody has signed it.
+    let leave_out = ["positive_data_acceptance"];
+    schemathesis::check(&web.api().url(""), None, PING, &leave_out).await;
     let health = web.api().try_get("/health").await;
     assert_eq!(health.expect("it goes on").status, 200);
 }

@@ -179,12 +179,11 @@ async fn names_of_all_kinds_lead_to_their_stream_and_an_unlisted_one_shows_by_it
     assert!(page.contains("直播") && page.contains("alert(1)"), "{page}");
     assert!(!page.contains("<script>alert"), "{page}");
 
-    // The unlisted one is nowhere, but found by its id; also with astral-web down, and by
-    // a node that knows nothing but the link.
+    // The unlisted one is nowhere: its publisher does not even tell astral-web of it.
     let id = hidden.id.to_string();
-    let found = web.text(&format!("/api/v1/streams/{id}")).await.unwrap();
-    assert!(found.contains("Among friends"), "{found}");
-    for path in ["/", "/network", "/api/v1/streams", "/api/v1/bootstrap"] {
+    let by_id = format!("/api/v1/streams/{id}");
+    let lists = ["/", "/network", "/api/v1/streams", "/api/v1/bootstrap"];
+    for path in lists.into_iter().chain([&*by_id]) {
         let text = web.text(path).await.unwrap();
         assert!(
             !text.contains(&id) && !text.contains("Among friends"),
@@ -193,6 +192,7 @@ async fn names_of_all_kinds_lead_to_their_stream_and_an_unlisted_one_shows_by_it
     }
     let listed: List<Stream> = viewer.api.get("/streams").await;
     assert!(listed.items.iter().all(|stream| stream.id != hidden.id));
+    // Its link leads to it, also with astral-web down, and also a node that knows nothing else.
     web.kill();
     let guest = Launch::new("guest").start().await;
     let link = until("a link with an address", s(20), async || {
@@ -207,4 +207,25 @@ async fn names_of_all_kinds_lead_to_their_stream_and_an_unlisted_one_shows_by_it
     let listed: List<Stream> = viewer.api.get("/streams").await;
     let shown = listed.items.iter().any(|stream| stream.id == hidden.id);
     assert!(shown, "whoever watches it sees it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_find_each_other_over_https_if_they_trust_the_certificate() {
+    let _turn = turn::shared().await;
+    let web = Web::start_https().await;
+    let ca = web.ca().expect("a certificate").display().to_string();
+    let trusting = |name| web.launch(name).option("--web-ca", &ca);
+    let publisher = trusting("publisher").start().await;
+    let (stream, _) = publisher.api.publish("In confidence").await;
+    let viewer = trusting("viewer").start().await;
+    knows(&viewer, &stream).await;
+    assert_eq!(viewer.api.watch(&stream.slug).await.status, 201);
+    let stranger = web.launch("stranger").start().await;
+    until("words about the certificate", s(20), async || {
+        let log = stranger.log();
+        check(log.contains("astral-web"), log)
+    })
+    .await;
+    let listed = stranger.api.try_stream(&stream.slug).await;
+    assert!(listed.is_err(), "who does not trust it is told nothing");
 }

@@ -51,10 +51,10 @@ pub(super) const PUBLISH: &str = "\
 Examples:
   astral publish \"My Show\"                  recipes for OBS and ffmpeg, and the share link
   astral publish \"My Show\" clip.mp4 --loop  a file, over and over
-  ffmpeg -re -i INPUT -c copy -f mp4 -movflags +cmaf+frag_keyframe -frag_duration 200000 - \\
-    | astral publish \"My Show\" -            whatever ffmpeg can read
+  ffmpeg -re -i INPUT -c copy -f mpegts - | astral publish \"My Show\" -
+                                         whatever ffmpeg can read
 
-A file is MP4, plain or fragmented: H.264, H.265 or AV1, with AAC or Opus. A stream that
+A file is MP4, MPEG-TS or FLV with H.264, H.265 or AV1, and AAC or Opus. A stream that
 this command created ends with it, unless --keep; one that was there before stays.";
 
 /// `unpublish`.
@@ -82,7 +82,7 @@ pub(super) const WATCH: &str = "\
 Examples:
   astral watch my-show                   in the browser
   astral watch my-show --player mpv      in a player
-  astral watch my-show --output show.mp4 record until Ctrl-C
+  astral watch my-show -o show.mp4       record until Ctrl-C
   astral watch my-show --output - | ffplay -
   astral watch my-show --print-url       nothing is opened: the page's URL, for scripts
   astral watch astral:STREAM-ID@HOST:PORT   by share link
@@ -93,7 +93,7 @@ The node goes on receiving, and may forward, until `astral stop my-show`.";
 pub(super) const URL: &str = "\
 Examples:
   astral url my-show
-  mpv \"$(astral url my-show --json | jq -r .mp4)\"
+  mpv \"$(astral url my-show --json | jq -r .ts)\"
 
 The page and the media URLs are for this machine; the share link is for everybody.";
 
@@ -146,7 +146,7 @@ Examples:
   astral settings                        all of them, and where each comes from
   astral settings upstream_limit         one value, for scripts
   astral settings upstream_limit 20mbit  change it now; kept over restarts
-  astral settings upstream_limit --unset back to the settings file's value or the default
+  astral settings upstream_limit --unset   back to the settings file's value or the default
   astral settings allow_origin https://a.example https://b.example
 
 Only some can be changed while the node runs; the others are flags of `astral-node`,

@@ -1,4 +1,4 @@
-//! What to type into an encoder.
+//! What to type into an encoder, and where the browser is one.
 
 use astral_proto::api::Stream;
 
@@ -60,6 +60,9 @@ fn lines(stream: &Stream, urls: &Urls) -> Vec<String> {
         ]);
     }
     lines.extend([
+        String::new(),
+        "# The browser: camera, screen or a file".to_owned(),
+        format!("  {}", urls.publish),
         String::new(),
         "# ffmpeg, by HTTP".to_owned(),
         format!(

@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn no_more_is_waited_for_than_tells_what_it_is() {
-        let told = |bytes: &[u8]| sniff(bytes.chain(std::io::empty())).unwrap();
+        let told = |bytes: &[u8]| sniff(Read::chain(bytes, std::io::empty())).unwrap();
         assert_eq!(told(&head()).0, Kind::Mp4);
         assert_eq!(told(b"FLV\x01\x05").0, Kind::Flv);
         let mut ts = vec![0; 3 * SNIFFED];

@@ -4,6 +4,7 @@ use astral_proto::api::Node;
 
 use super::Look;
 use crate::format::rate;
+use crate::health;
 use crate::tables::{self, Rows};
 use crate::term::Style;
 
@@ -47,10 +48,10 @@ fn head(look: &Look, trouble: Option<&str>, width: usize) -> Vec<String> {
     let title = Style::Bold.on(&format!("{name}  {}", node.uuid));
     let first = format!("{title}  {role}, {}/", look.base);
     let second = format!("upload {}", upload(node));
-    let third = match (trouble, node.warnings.first()) {
-        (Some(trouble), _) => Style::Red.on(&cut(&tables::printable(trouble), width)),
-        (None, Some(warning)) => Style::Red.on(&cut(&tables::printable(warning), width)),
-        (None, None) => "q ends it".to_owned(),
+    let advice = health::advice(node, &look.nodes);
+    let third = match trouble.or(advice.first().map(String::as_str)) {
+        Some(words) => Style::Red.on(&cut(&tables::printable(words), width)),
+        None => "q ends it".to_owned(),
     };
     vec![first, second, third, String::new()]
 }

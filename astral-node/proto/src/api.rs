@@ -245,9 +245,32 @@ pub struct Stream {
     pub epoch: u32,
     /// How it arrives here.
     pub local: Local,
+    /// How those are served who have it by way of this node; none if nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Audience>,
     /// For its own publisher, to callers with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<Ingest>,
+}
+
+/// How the viewers below a node are served: at the publisher, all there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Audience {
+    /// Viewers.
+    pub viewers: u64,
+    /// Nodes that could still be taken in, by those below and by this one.
+    pub places: u64,
+    /// Expected delay from the source that half of them do not exceed, in milliseconds.
+    pub delay_p50_ms: f64,
+    /// And that 99 of 100 do not exceed.
+    pub delay_p99_ms: f64,
+    /// Hops to the one that is furthest away.
+    pub depth: u32,
+    /// Pauses of over a second in the last minute, of all viewers.
+    pub stalls: u64,
+    /// Frames lost in the last minute, by all viewers.
+    pub lost: u64,
 }
 
 /// State of a ticket.

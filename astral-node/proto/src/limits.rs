@@ -48,6 +48,8 @@ pub const TICKETS_PER_PEER: usize = 64;
 pub const HEARTBEAT_TICKETS_MAX: usize = 24;
 /// Open groups per track in `have`.
 pub const HAVE_GROUPS_MAX: usize = 4;
+/// Classes of delay in what a node says of its audience.
+pub const DELAY_CLASSES: usize = 16;
 /// Frames asked for in one `Fetch`.
 pub const FETCH_FRAMES_MAX: u32 = 256;
 /// Established connections of a node.

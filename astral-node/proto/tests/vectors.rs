@@ -19,10 +19,10 @@ use astral_proto::record::{
 };
 use astral_proto::slug;
 use astral_proto::wire::control::{
-    Announce, Confirm, Fetch, Find, Found, Have, HaveGroup, Hello, Introduce, Leaving, Message,
-    PathUpdate, Peers, Probe, Probed, Reason, RecordBytes, Referral, Refused, Register, Registered,
-    TicketAccepted, TicketActivate, TicketCancel, TicketConfirm, TicketOffer, TicketRefused,
-    TicketRequest,
+    Announce, Audience, Confirm, Fetch, Find, Found, Have, HaveGroup, Hello, Introduce, Leaving,
+    Message, PathUpdate, Peers, Probe, Probed, Reason, RecordBytes, Referral, Refused, Register,
+    Registered, TicketAccepted, TicketActivate, TicketCancel, TicketConfirm, TicketOffer,
+    TicketRefused, TicketRequest,
 };
 use astral_proto::wire::heartbeat::{Heartbeat, Supply, TicketBeat};
 use astral_proto::wire::media::{FrameHeader, GroupEnd, GroupHeader, Item, Signed, item_len};
@@ -462,6 +462,17 @@ fn messages() -> Vec<(&'static str, Message)> {
             }
             .into(),
         ),
+        (
+            "three viewers, one of them late",
+            Audience {
+                id: ticket(),
+                delays: vec![2, 0, 0, 1],
+                depth: 3,
+                stalls: 1,
+                lost: 40,
+            }
+            .into(),
+        ),
     ]
 }
 
@@ -794,7 +805,7 @@ fn there_is_a_vector_for_every_control_message() {
         .map(|vector| of_hex(&vector.value)[0])
         .collect();
     numbers.dedup();
-    assert_eq!(numbers, (1..=21).collect::<Vec<u8>>());
+    assert_eq!(numbers, (1..=22).collect::<Vec<u8>>());
 }
 
 #[test]

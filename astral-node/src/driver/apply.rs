@@ -7,12 +7,16 @@ use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::overlay::{Action, Change, ConnId, Description, Event};
 use astral_proto::record::StreamState;
 use astral_proto::wire::CloseCode;
-use astral_proto::wire::control::{Confirm, Have, TicketActivate, TicketConfirm};
+use astral_proto::wire::control::{Confirm, Fetch, Have, TicketActivate, TicketConfirm};
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::{Driver, Route, Traffic};
 use crate::fanout::Feed;
 use crate::lock::lock;
+
+/// Requests for missed frames that wait for the task of a route.
+const FETCHES: usize = 16;
 
 impl Driver {
     pub(super) fn apply(&mut self, actions: impl Iterator<Item = Action>) {
@@ -57,6 +61,7 @@ impl Driver {
                 self.stores.open(&record);
             }
             Action::Drop { stream } => {
+                self.lacking.remove(&stream);
                 // Readers of a store that is not filled any more come to an end.
                 if let Some(store) = self.stores.remove(stream) {
                     store.set_state(StreamState::Ended);
@@ -70,6 +75,11 @@ impl Driver {
             } => {
                 self.set_route(conn, ticket, stream, have);
             }
+            Action::Serve {
+                conn,
+                stream,
+                fetch,
+            } => self.serve(conn, stream, fetch),
             Action::ClearRoute { conn, ticket } => {
                 if let Some(route) = self.routes.remove(&(conn, ticket)) {
                     route.task.abort();
@@ -158,22 +168,41 @@ impl Driver {
     }
 
     fn set_route(&mut self, conn: ConnId, ticket: TicketId, stream: StreamId, have: Have) {
-        let (Some(link), Some(store)) = (self.links.get(&conn), self.stores.of(stream)) else {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let Some(feed) = self.feed(conn, ticket, stream, bytes.clone()) else {
             return;
         };
-        let bytes = Arc::new(AtomicU64::new(0));
-        lock(&self.traffic).insert(ticket, Traffic::Out(bytes.clone()));
-        let feed = Feed {
+        lock(&self.traffic).insert(ticket, Traffic::Out(bytes));
+        let (fetches, asked) = mpsc::channel(FETCHES);
+        let task = self.feeds.spawn(feed.run(have, asked));
+        self.routes.insert((conn, ticket), Route { task, fetches });
+    }
+
+    fn feed(
+        &self,
+        conn: ConnId,
+        ticket: TicketId,
+        stream: StreamId,
+        bytes: Arc<AtomicU64>,
+    ) -> Option<Feed> {
+        let link = self.links.get(&conn)?;
+        Some(Feed {
             conn: link.shared.conn.clone(),
             id: conn,
             ticket,
-            store,
+            store: self.stores.of(stream)?,
             uplink: self.uplink.clone(),
             bytes,
-            have,
-        };
-        let task = self.feeds.spawn(feed.run());
-        self.routes.insert((conn, ticket), Route { task });
+        })
+    }
+
+    fn serve(&mut self, conn: ConnId, stream: StreamId, fetch: Fetch) {
+        if let Some(route) = self.routes.get(&(conn, fetch.id)) {
+            // Who asks faster than it can be answered asks again.
+            let _ = route.fetches.try_send(fetch);
+        } else if let Some(feed) = self.feed(conn, fetch.id, stream, Arc::default()) {
+            self.feeds.spawn(feed.answer(fetch));
+        }
     }
 
     fn expect(&mut self, conn: ConnId, ticket: TicketId, stream: StreamId) {

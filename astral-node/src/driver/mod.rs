@@ -8,7 +8,7 @@
 mod apply;
 mod dial;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use astral_proto::ids::{StreamId, TicketId};
 use astral_proto::overlay::{ConnId, Description, DialId, Event, Overlay, Progress, Time};
 use astral_proto::record::{Address, SignedStream};
+use astral_proto::wire::control::Fetch;
 use astral_proto::wire::heartbeat::Supply;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -142,6 +143,7 @@ pub(crate) type TrafficTable = Arc<Mutex<HashMap<TicketId, Traffic>>>;
 
 struct Route {
     task: AbortHandle,
+    fetches: mpsc::Sender<Fetch>,
 }
 
 /// What the driver is made of.
@@ -158,6 +160,8 @@ pub(crate) struct Driver {
     routes: HashMap<(ConnId, TicketId), Route>,
     conn_count: u64,
     reported: Instant,
+    /// Streams whose stores lacked frames at the last look.
+    lacking: HashSet<StreamId>,
     tasks: JoinSet<()>,
     feeds: JoinSet<()>,
     changes: watch::Sender<u64>,
@@ -209,6 +213,7 @@ impl Driver {
             routes: HashMap::new(),
             conn_count: 0,
             reported: Instant::now(),
+            lacking: HashSet::new(),
             tasks: JoinSet::new(),
             feeds: JoinSet::new(),
             changes,
@@ -327,6 +332,21 @@ impl Driver {
         Time(since.as_micros() as u64)
     }
 
+    /// Tells the overlay what a store lacks, and once that it lacks nothing any more.
+    fn report_holes(&mut self, store: &StreamStore) {
+        let (stream, holes) = (store.id(), store.holes());
+        let had = self.lacking.contains(&stream);
+        if holes.is_empty() && !had {
+            return;
+        }
+        if holes.is_empty() {
+            self.lacking.remove(&stream);
+        } else {
+            self.lacking.insert(stream);
+        }
+        self.handle(Event::Missing { stream, holes });
+    }
+
     /// Tells the overlay how far each store is.
     fn report_progress(&mut self) {
         self.reported = Instant::now();
@@ -338,11 +358,13 @@ impl Driver {
                 peak_bps: stats.peak_bps,
                 last: self.time_of(stats.last_chunk_at),
                 gap: stats.usual_gap,
+                lost: stats.lost,
             };
             self.handle(Event::Progress {
                 stream: store.id(),
                 progress,
             });
+            self.report_holes(&store);
             // Only what this node publishes listens to this.
             let silent = stats
                 .last_chunk_at

@@ -1,10 +1,11 @@
 //! One track's part of one group on its way to one child.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use astral_proto::wire::CloseCode;
+use astral_proto::wire::control::Fetch;
 use astral_proto::wire::media::GroupHeader;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout};
@@ -14,81 +15,141 @@ use super::Route;
 use crate::store::{Group, GroupCursor, Piece};
 use crate::uplink::Class;
 
-/// Once the next group is open for this long, a group that is still being sent
-/// loses its discardable frames.
-const DISCARD_AFTER: Duration = Duration::from_millis(200);
-/// And after this long the rest of it: it could only be late.
+/// A child that has been behind for this long loses discardable frames: one that its
+/// parent has just sent much at once, having been without for a time, is not behind.
+const DISCARD_AFTER: Duration = Duration::from_millis(300);
+/// Once the next group is open for this long, a group that is still being sent loses its
+/// rest: it could only be late.
 const LATE_AFTER: Duration = Duration::from_millis(1_500);
-/// A child this many frames behind within a group loses discardable ones.
+/// Until the next group is open for this long, the older one goes first: its last frames
+/// are wanted sooner. Later it would only hold up what is live.
+const IN_ORDER: Duration = Duration::from_millis(500);
+/// A child this many frames behind within a group is behind.
 const LAG_FRAMES: u32 = 15;
-/// A child that was once no further behind than this has caught up.
+/// A child that is no further behind than this has caught up.
 const LEVEL_FRAMES: u32 = 2;
 /// Bytes written at a time: a chunk, its frame's header, and a short last chunk.
 const WRITE_BYTES: usize = 20 * 1024;
 /// How often a group that cannot be written is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// One uni stream's worth of work.
+pub(super) struct Job {
+    pub(super) group: Arc<Group>,
+    /// First frame and chunk.
+    pub(super) from: (u32, u32),
+    pub(super) class: Class,
+    /// Whether its track is the one that the others are measured by.
+    pub(super) main: bool,
+    /// Frames before this one have been written, or need not be: what a child that asks
+    /// for them need not be sent again.
+    pub(super) written: Arc<AtomicU32>,
+}
+
+/// How the sending of a group ended.
+enum Outcome {
+    /// All of it was sent.
+    Sent,
+    /// The rest would be too late.
+    Late,
+    /// It does not go on where it stopped; later frames may be there.
+    Stuck,
+}
+
 /// Sends a group from frame and chunk `from` on, as it comes into the store.
-pub(super) async fn send(route: Arc<Route>, group: Arc<Group>, from: (u32, u32), class: Class) {
-    let opened = tokio::select! {
-        opened = route.conn.open_uni() => opened,
-        () = late(&route, &group, class) => return,
-    };
-    let Ok(mut stream) = opened else { return };
-    let _ = stream.set_priority(priority(class));
-    let mut sender = Sender {
-        route: &route,
-        group: &group,
-        class,
-        superseded: None,
-        was_level: false,
-    };
-    let cursor = group.cursor(from.0, from.1);
-    let outcome = tokio::select! {
-        outcome = sender.pieces(&mut stream, cursor, from) => outcome,
-        () = late(&route, &group, class) => Ok(false),
-    };
-    match outcome {
-        Ok(true) => {
-            let _ = stream.finish();
-            // Late also when it is only un-acknowledged.
-            if timeout(LATE_AFTER, stream.stopped()).await.is_err() && class != Class::Control {
+pub(super) async fn send(route: Arc<Route>, mut job: Job) {
+    loop {
+        let opened = tokio::select! {
+            opened = route.conn.open_uni() => opened,
+            () = late(&route, &job) => return route.note_left_out(),
+        };
+        let Ok(mut stream) = opened else { return };
+        let _ = stream.set_priority(priority(job.class));
+        let cursor = job.group.cursor(job.from.0, job.from.1);
+        let mut sender = Sender::new(&route, &job);
+        let outcome = tokio::select! {
+            outcome = sender.pieces(&mut stream, cursor) => outcome,
+            () = late(&route, &job) => Ok(Outcome::Late),
+        };
+        match outcome {
+            Ok(Outcome::Sent) => return finish(stream, job.class).await,
+            Ok(Outcome::Late) => {
+                let (track, number) = (job.group.track, job.group.group);
+                debug!(
+                    conn = route.id.0,
+                    track,
+                    group = number,
+                    "rest of a group left out"
+                );
+                route.note_left_out();
                 let _ = stream.reset((CloseCode::Late as u32).into());
+                return;
             }
+            Ok(Outcome::Stuck) => {
+                let _ = stream.reset((CloseCode::Late as u32).into());
+                let stopped = job.written.load(Ordering::Relaxed);
+                let Some(next) = job.group.next_from(stopped + 1) else {
+                    return;
+                };
+                job.from = (next, 0);
+            }
+            // Stopped by the child, or the connection is gone.
+            Err(_) => return,
         }
-        Ok(false) => {
-            let (track, number) = (group.track, group.group);
-            debug!(
-                conn = route.id.0,
-                track,
-                group = number,
-                "rest of a group left out"
-            );
-            let _ = stream.reset((CloseCode::Late as u32).into());
-        }
-        // Stopped by the child, or the connection is gone.
-        Err(_) => {}
     }
 }
 
-/// Completes when what is left of a group could only be late; never for the catalog.
-async fn late(route: &Route, group: &Group, class: Class) {
-    if class == Class::Control {
+/// Waits for the acknowledgement, as a group is late also when it is only that.
+async fn finish(mut stream: quinn::SendStream, class: Class) {
+    let _ = stream.finish();
+    if timeout(LATE_AFTER, stream.stopped()).await.is_err() && class != Class::Control {
+        let _ = stream.reset((CloseCode::Late as u32).into());
+    }
+}
+
+/// Sends frames that a child missed and asked for, as far as they are in the store.
+pub(super) async fn answer(route: Arc<Route>, group: Arc<Group>, fetch: Fetch, class: Class) {
+    let Ok(mut stream) = route.conn.open_uni().await else {
+        return;
+    };
+    let _ = stream.set_priority(priority(class));
+    let job = Job {
+        group,
+        from: (fetch.first, 0),
+        class,
+        main: false,
+        written: Arc::default(),
+    };
+    let mut sender = Sender::new(&route, &job);
+    let sent = sender.frames(&mut stream, fetch.first, fetch.count);
+    if timeout(LATE_AFTER, sent)
+        .await
+        .is_ok_and(|sent| sent.is_ok())
+    {
+        return finish(stream, class).await;
+    }
+    let _ = stream.reset((CloseCode::Late as u32).into());
+}
+
+/// Completes when what is left of a group could only be late; never for the catalog, nor
+/// while the child catches up.
+async fn late(route: &Route, job: &Job) {
+    if job.class == Class::Control {
         std::future::pending::<()>().await;
     }
     let mut since = None;
     while since.is_none_or(|since: Instant| since.elapsed() <= LATE_AFTER) {
         tokio::time::sleep(LOOK_EVERY).await;
-        if since.is_none() && is_superseded(route, group) {
+        if since.is_none() && !route.catches_up() && is_superseded(route, &job.group) {
             since = Some(Instant::now());
         }
     }
 }
 
-/// Whether a newer group of the stream is open.
+/// Whether a newer group of the track is open: sound may be far ahead of the picture.
 fn is_superseded(route: &Route, group: &Group) -> bool {
-    let newest = route.store.newest();
-    (newest.epoch, newest.group) > (group.epoch, group.group)
+    let newest = route.store.newest_of(group.track);
+    newest > Some((group.epoch, group.group))
 }
 
 fn priority(class: Class) -> i32 {
@@ -101,21 +162,27 @@ fn priority(class: Class) -> i32 {
 
 struct Sender<'a> {
     route: &'a Route,
-    group: &'a Group,
-    class: Class,
+    job: &'a Job,
     superseded: Option<Instant>,
-    was_level: bool,
+    behind: Option<Instant>,
 }
 
-impl Sender<'_> {
-    /// True if the group was sent to its end, false if the rest is too late.
+impl<'a> Sender<'a> {
+    fn new(route: &'a Route, job: &'a Job) -> Self {
+        Self {
+            route,
+            job,
+            superseded: None,
+            behind: None,
+        }
+    }
+
     async fn pieces(
         &mut self,
         stream: &mut quinn::SendStream,
         mut cursor: GroupCursor,
-        from: (u32, u32),
-    ) -> Result<bool, quinn::WriteError> {
-        self.write(stream, self.header(from)).await?;
+    ) -> Result<Outcome, quinn::WriteError> {
+        self.write(stream, self.header(self.job.from)).await?;
         loop {
             match cursor.next().await {
                 Piece::Header {
@@ -124,7 +191,9 @@ impl Sender<'_> {
                     discardable,
                     ..
                 } => {
-                    if discardable && self.is_behind(index) {
+                    self.job.written.store(index, Ordering::Relaxed);
+                    if self.is_behind(index) && discardable {
+                        self.route.note_left_out();
                         cursor.skip_frame();
                         continue;
                     }
@@ -134,22 +203,48 @@ impl Sender<'_> {
                 Piece::Chunk { bytes, .. } => self.write_with(stream, bytes, &mut cursor).await?,
                 Piece::End { wire } => {
                     self.write(stream, wire).await?;
-                    return Ok(true);
+                    self.job.written.store(u32::MAX, Ordering::Relaxed);
+                    return Ok(Outcome::Sent);
                 }
-                Piece::Gone => return Ok(false),
+                Piece::Gone if self.job.group.is_gone() => return Ok(Outcome::Late),
+                Piece::Gone => return Ok(Outcome::Stuck),
             }
         }
     }
 
+    /// Sends up to `count` frames from `first` on that are there, and the group's end if
+    /// it comes next.
+    async fn frames(
+        &mut self,
+        stream: &mut quinn::SendStream,
+        first: u32,
+        count: u32,
+    ) -> Result<(), quinn::WriteError> {
+        self.write(stream, self.header((first, 0))).await?;
+        for index in first..first.saturating_add(count) {
+            let Some(mut pieces) = self.job.group.complete(index) else {
+                continue;
+            };
+            self.turn(pieces.iter().map(Bytes::len).sum()).await;
+            stream.write_all_chunks(&mut pieces).await?;
+            self.route.store.note_forwarded();
+        }
+        if let Some(end) = self.job.group.end_after(first.saturating_add(count)) {
+            self.write(stream, end).await?;
+        }
+        Ok(())
+    }
+
     fn header(&self, from: (u32, u32)) -> Bytes {
+        let group = &self.job.group;
         let header = GroupHeader {
             ticket: self.route.ticket,
-            track: self.group.track,
-            epoch: self.group.epoch,
-            group: self.group.group,
+            track: group.track,
+            epoch: group.epoch,
+            group: group.group,
             first_frame: from.0,
             first_chunk: from.1,
-            catalog: self.group.catalog(),
+            catalog: group.catalog(),
         };
         let mut bytes = BytesMut::with_capacity(GroupHeader::BYTES_MAX);
         header.encode(&mut bytes);
@@ -159,7 +254,7 @@ impl Sender<'_> {
     /// Writes a piece, and with it what is there of the same frame, up to about a
     /// chunk: a header in a packet of its own would wake the transport once more.
     async fn write_with(
-        &self,
+        &mut self,
         stream: &mut quinn::SendStream,
         first: Bytes,
         cursor: &mut GroupCursor,
@@ -176,7 +271,7 @@ impl Sender<'_> {
 
     /// Waits for its turn, then writes.
     async fn write(
-        &self,
+        &mut self,
         stream: &mut quinn::SendStream,
         bytes: Bytes,
     ) -> Result<(), quinn::WriteError> {
@@ -184,20 +279,32 @@ impl Sender<'_> {
         stream.write_chunk(bytes).await
     }
 
-    async fn turn(&self, len: usize) {
+    async fn turn(&mut self, len: usize) {
         let route = self.route;
         route.pace.room().await;
-        route
-            .uplink
-            .acquire(self.class, route.id.0, self.group.group, len)
-            .await;
+        // Without a limit nobody waits, and the order is of no account.
+        let rank = route.uplink.limit().map_or(0, |_| self.rank());
+        let (class, child) = (self.job.class, route.id.0);
+        route.uplink.acquire(class, child, rank, len).await;
         route.pace.wrote(len);
         route.bytes.fetch_add(len as u64, Ordering::Relaxed);
     }
 
-    /// Time since the next group of this track opened.
+    /// Place among the child's groups; higher goes first. A child that catches up gets
+    /// everything in order, and any other one the end of a group that is just over before
+    /// the next group; of those that are older still, the newest first.
+    fn rank(&mut self) -> u64 {
+        let number = self.job.group.group;
+        if self.route.catches_up() || self.age() < IN_ORDER {
+            u64::MAX - number
+        } else {
+            number
+        }
+    }
+
+    /// Time since a newer group opened.
     fn age(&mut self) -> Duration {
-        if self.superseded.is_none() && is_superseded(self.route, self.group) {
+        if self.superseded.is_none() && is_superseded(self.route, &self.job.group) {
             self.superseded = Some(Instant::now());
         }
         self.superseded
@@ -207,8 +314,16 @@ impl Sender<'_> {
     /// Whether the child cannot keep up. One that was never level with the stream is
     /// catching up, and loses nothing for it.
     fn is_behind(&mut self, index: u32) -> bool {
-        let lag = self.group.reach().saturating_sub(index);
-        self.was_level |= lag <= LEVEL_FRAMES;
-        self.was_level && (lag > LAG_FRAMES || self.age() > DISCARD_AFTER)
+        let lag = self.job.group.reach().saturating_sub(index);
+        let superseded = !self.age().is_zero();
+        if self.job.main && !superseded && lag <= LEVEL_FRAMES {
+            self.route.note_level();
+        }
+        if self.route.catches_up() || lag <= if superseded { LEVEL_FRAMES } else { LAG_FRAMES } {
+            self.behind = None;
+            return false;
+        }
+        let since = *self.behind.get_or_insert_with(Instant::now);
+        since.elapsed() > DISCARD_AFTER
     }
 }

@@ -104,6 +104,7 @@ impl Handle {
             lock(&self.inner.state.own).remove(&stream.id());
             return Err(error);
         }
+        info!(stream = %stream.id(), name = stream.name, "stream is published");
         self.start_own(stream);
         Ok(())
     }
@@ -165,6 +166,7 @@ impl Handle {
             own.stream.clone()
         };
         self.inner.registry.set_paused(id, paused);
+        info!(stream = %id, paused, "stream is paused or goes on");
         self.save(stream).await?;
         self.sign(id).await;
         self.stream_by_id(id).await
@@ -179,6 +181,7 @@ impl Handle {
             .remove(&id)
             .ok_or(ApiError::NotOwn)?;
         own.end.cancel();
+        info!(stream = %id, name = own.stream.name, "stream is over: its owner has ended it");
         let source = self.source(id);
         self.inner.registry.remove(id);
         let record = own.record(self, id, StreamState::Ended, &source, 0);

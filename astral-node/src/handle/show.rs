@@ -199,6 +199,7 @@ impl Handle {
             },
             epoch: record.epoch,
             local,
+            audience: shown_audience(view),
             ingest: None,
         }
     }
@@ -327,6 +328,20 @@ fn other_node(now: Time, peer: PeerView) -> api::Node {
         connected: peer.rtt.is_some(),
         warnings: Vec::new(),
     }
+}
+
+fn shown_audience(view: &StreamView) -> Option<api::Audience> {
+    let audience = &view.audience;
+    let ms = |percent| audience.delay(percent).as_micros() as f64 / 1e3;
+    (audience.viewers() > 0).then(|| api::Audience {
+        viewers: audience.viewers().into(),
+        places: view.places.into(),
+        delay_p50_ms: ms(50),
+        delay_p99_ms: ms(99),
+        depth: audience.depth,
+        stalls: audience.stalls.into(),
+        lost: audience.lost.into(),
+    })
 }
 
 fn shown_role(role: Role) -> api::Role {

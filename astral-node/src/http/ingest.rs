@@ -60,6 +60,7 @@ pub(super) async fn take(
         }
     };
     let Err(error) = outcome else {
+        info!(peer = %caller.peer, "http encoder has sent all it had");
         return Ok(StatusCode::NO_CONTENT);
     };
     info!(peer = %caller.peer, %error, "http encoder refused");

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use astral_proto::ids::SIGNATURE_LEN;
+use astral_proto::limits::GROUP_FRAMES_MAX;
 use astral_proto::wire::media::{FrameHeader, GroupEnd, Signed, chunk_count, chunk_range};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Admit, GroupCursor, HOLE_PATIENCE, LOST_AFTER, StoreError, lock};
+use super::{Admit, GroupCursor, HOLE_PATIENCE, LOST_AFTER, REST_PATIENCE, StoreError, lock};
 
 /// What a frame costs beside its header's bytes and its payload: an estimate from
 /// above of the map's entry, the parsed header and two allocations.
@@ -336,10 +338,54 @@ impl Group {
         lock(&self.inner).holes(from_start)
     }
 
+    /// The first frame from this one on of which something is here.
+    pub(crate) fn next_from(&self, index: u32) -> Option<u32> {
+        let inner = lock(&self.inner);
+        inner.frames.range(index..).next().map(|(index, _)| *index)
+    }
+
+    /// Header and chunks of a frame that is complete.
+    pub(crate) fn complete(&self, index: u32) -> Option<Vec<Bytes>> {
+        let inner = lock(&self.inner);
+        let slot = inner.frames.get(&index)?;
+        slot.complete_at?;
+        let chunks = slot.chunks.iter().cloned();
+        Some(std::iter::once(slot.wire.clone()).chain(chunks).collect())
+    }
+
+    /// The group's end, if it comes before this frame.
+    pub(crate) fn end_after(&self, frame: u32) -> Option<Bytes> {
+        let inner = lock(&self.inner);
+        let (end, _) = inner.end.as_ref()?;
+        (end.value.frames <= frame).then(|| end.wire.clone())
+    }
+
+    /// Runs of frames that have been missing for `after` though later ones are here, or
+    /// the group is over: first and count. A missing end counts as one frame.
+    pub(super) fn missing_runs(
+        &self,
+        from_start: bool,
+        now: Instant,
+        after: Duration,
+    ) -> Vec<(u32, u32)> {
+        let inner = lock(&self.inner);
+        if inner.gone || inner.is_complete() {
+            return Vec::new();
+        }
+        inner.missing_runs(from_start, now, after)
+    }
+
     /// Whether a frame is complete, and since when.
     pub(super) fn complete_at(&self, index: u32) -> Option<Instant> {
         let inner = lock(&self.inner);
         inner.frames.get(&index)?.complete_at
+    }
+
+    /// Since when this frame, or one after it, is complete.
+    pub(super) fn overtaken_at(&self, index: u32) -> Option<Instant> {
+        let inner = lock(&self.inner);
+        let later = inner.frames.range(index..);
+        later.filter_map(|(_, slot)| slot.complete_at).min()
     }
 
     /// Decoding time and duration of a frame in ticks, and whether it is complete.
@@ -449,6 +495,40 @@ impl Inner {
         u64::from(last.saturating_sub(first).saturating_sub(self.complete))
     }
 
+    fn missing_runs(&self, from_start: bool, now: Instant, after: Duration) -> Vec<(u32, u32)> {
+        let is_due = |since: Instant| now.saturating_duration_since(since) >= after;
+        if self.over_at().is_none() && self.complete == self.reach {
+            return Vec::new();
+        }
+        let first = match self.frames.first_key_value() {
+            Some((&first, _)) if !from_start => first,
+            Some(_) | None => 0,
+        };
+        // From the end to the start: what is behind a hole shows that it is one.
+        let mut runs = Vec::new();
+        let mut later = self.over_at();
+        let mut upper = match &self.end {
+            Some((end, _)) => end.value.frames,
+            // Everything from there on, and the end.
+            None => u32::MAX,
+        };
+        for (&index, slot) in self.frames.range(first..).rev() {
+            let Some(complete_at) = slot.complete_at else {
+                if later.is_none_or(|since| !is_due(since.max(slot.touched))) {
+                    push_run(&mut runs, index + 1, upper, later.filter(|at| is_due(*at)));
+                    upper = index;
+                }
+                continue;
+            };
+            push_run(&mut runs, index + 1, upper, later.filter(|at| is_due(*at)));
+            upper = index;
+            later = Some(later.map_or(complete_at, |at| at.min(complete_at)));
+        }
+        push_run(&mut runs, first, upper, later.filter(|at| is_due(*at)));
+        runs.reverse();
+        runs
+    }
+
     /// A frame is not there, or not all of it: wait, go behind the hole, or give up.
     fn patience(&self, index: u32, touched: Option<Instant>, now: Instant) -> Found {
         let later = self.frames.range(index + 1..);
@@ -456,11 +536,15 @@ impl Inner {
         let Some(since) = overtaken.into_iter().chain(self.over_at()).min() else {
             return Found::Wait(None);
         };
-        let until = since.max(touched.unwrap_or(since)) + HOLE_PATIENCE;
+        let next = self.frames.range(index + 1..).next();
+        let patience = match (touched, next) {
+            (None, Some(_)) => HOLE_PATIENCE,
+            (Some(_), _) | (None, None) => REST_PATIENCE,
+        };
+        let until = since.max(touched.unwrap_or(since)) + patience;
         if now < until {
             return Found::Wait(Some(until));
         }
-        let next = self.frames.range(index + 1..).next();
         match (touched, next, &self.end) {
             // A payload of which a part is under way cannot be left out.
             (Some(_), _, _) => Found::Gone,
@@ -468,6 +552,13 @@ impl Inner {
             (None, None, Some((end, _))) => Found::End(end.wire.clone()),
             (None, None, None) => Found::Gone,
         }
+    }
+}
+
+/// Adds the frames from `first` to before `end`, if there are any and they are due.
+fn push_run(runs: &mut Vec<(u32, u32)>, first: u32, end: u32, due: Option<Instant>) {
+    if first < end && due.is_some() {
+        runs.push((first, (end - first).min(GROUP_FRAMES_MAX)));
     }
 }
 

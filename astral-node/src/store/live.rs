@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ring::{Number, Ring};
-use super::{Group, LIVE_PATIENCE, StreamStore, lock};
+use super::{Group, LIVE_PATIENCE, StreamStore, TRACK_PATIENCE, lock};
 
 /// Where a [`LiveReader`] begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub(crate) enum LiveEvent {
 }
 
 /// Reads whole frames of all tracks strictly by group and order, from a group that
-/// begins with a keyframe. A frame that is missing is waited for until a later one
-/// has been there for [`LIVE_PATIENCE`].
+/// begins with a keyframe. A frame that is missing is waited for until a later one of its
+/// track has been there for [`LIVE_PATIENCE`].
 ///
 /// It takes nothing along: a reader that is slower than the stream finds its group
 /// forgotten, is told so, and goes on at the newest keyframe as at its start.
@@ -264,11 +264,11 @@ impl LiveReader {
         let in_group = in_group.filter_map(|(_, name)| complete_at(name)).min();
         let after = ring.numbers.range(at.group + 1..);
         let after = after.filter_map(|(_, later)| later.first_complete_at).min();
-        let Some(since) = in_group.into_iter().chain(after).min() else {
+        let Some(first) = in_group.into_iter().chain(after).min() else {
             self.at = Some(at);
             return Step::Wait(None);
         };
-        let until = since + LIVE_PATIENCE;
+        let until = worth_waiting(ring, number, &at, first);
         if now < until {
             self.at = Some(at);
             return Step::Wait(Some(until));
@@ -279,12 +279,10 @@ impl LiveReader {
                 self.at = Some(at);
             }
             // Later frames of the group may still come, but later groups are here.
-            None if after.is_some_and(|since| since + LIVE_PATIENCE <= now) => {
-                self.leave(number, at);
-            }
+            None if after.is_some() => self.leave(number, at),
             None => {
                 self.at = Some(at);
-                return Step::Wait(after.map(|since| since + LIVE_PATIENCE));
+                return Step::Wait(None);
             }
         }
         Step::Again
@@ -300,6 +298,43 @@ impl At {
             next: BTreeMap::new(),
         }
     }
+}
+
+/// Until when to wait for a frame, given since when anything later is here.
+///
+/// Nobody knows whose frame it is: it may be of any track whose own next frame is not
+/// here. It is waited for since all of these are past it; one that is not may only be
+/// behind, as the picture is behind the sound at a node that catches up.
+fn worth_waiting(ring: &Ring, number: &Number, at: &At, since: Instant) -> Instant {
+    let Some(catalog) = ring.catalogs.get(&number.epoch) else {
+        return since + LIVE_PATIENCE;
+    };
+    let mut until = since + LIVE_PATIENCE;
+    for track in catalog.tracks.iter().map(|track| track.id) {
+        let next = at.next.get(&track).copied().unwrap_or(0);
+        let group = number.tracks.get(&track);
+        let over = group.and_then(|group| group.frames());
+        let goes_on = group.is_some_and(|group| group.complete_at(next).is_some());
+        if goes_on || over.is_some_and(|frames| next >= frames) {
+            continue;
+        }
+        let of_track = |(_, entry): (&u64, &Number)| entry.tracks.get(&track).cloned();
+        let mut before = ring.numbers.range(..=at.group).rev().take(2);
+        let later: Vec<_> = ring
+            .numbers
+            .range(at.group + 1..)
+            .filter_map(of_track)
+            .collect();
+        if later.is_empty() && before.find_map(of_track).is_none() {
+            // It has been silent for a whole group: nothing of it is to be expected.
+            continue;
+        }
+        let in_group = group.and_then(|group| group.overtaken_at(next));
+        let later = later.iter().filter_map(|group| group.overtaken_at(0));
+        let past = in_group.into_iter().chain(later).min();
+        until = until.max(past.map_or(since + TRACK_PATIENCE, |past| past + LIVE_PATIENCE));
+    }
+    until
 }
 
 /// Whether all frames up to `order` are all that there are.

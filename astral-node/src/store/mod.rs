@@ -26,6 +26,7 @@
 
 mod cursor;
 mod group;
+mod holes;
 mod live;
 mod rate;
 mod ring;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use astral_media::catalog::Catalog;
 use astral_media::frame::Frame;
 use astral_proto::ids::{PublicKey, StreamId};
+use astral_proto::overlay::Hole;
 use astral_proto::record::StreamState;
 use astral_proto::wire::control::Have;
 use astral_proto::wire::media::{FrameHeader, GroupEnd, Signed, chunk_range};
@@ -71,11 +73,25 @@ pub(crate) const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) const PENDING_GROUPS_MAX: usize = 8;
 /// Time after a change of epoch in which open groups of the one before are completed.
 pub(crate) const LATE_EPOCH: Duration = Duration::from_secs(2);
-/// How long a [`GroupCursor`] waits for a missing frame once a later one is
-/// complete, or the group is over.
+/// How long a [`GroupCursor`] waits for a missing frame once a later one of its group is
+/// complete.
 pub(crate) const HOLE_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a [`LiveReader`] waits for a missing frame once a later one is complete.
-pub(crate) const LIVE_PATIENCE: Duration = Duration::from_millis(400);
+/// How long it waits for the rest of a frame, or of a group that is over: nothing of the
+/// group could go on meanwhile, and a node that has lost its parent gets the rest from
+/// another one.
+pub(crate) const REST_PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long a [`LiveReader`] waits for a missing frame once a later one of its track is
+/// complete: what a player of usual latency has in its buffer.
+pub(crate) const LIVE_PATIENCE: Duration = Duration::from_millis(1_000);
+/// How long it waits for a track that is behind the others as a whole.
+pub(crate) const TRACK_PATIENCE: Duration = Duration::from_secs(3);
+/// A frame that is missing for this long, though later ones are here, is a hole: not one
+/// that another uni stream is just about to bring.
+pub(crate) const HOLE_AFTER: Duration = Duration::from_millis(120);
+/// Frames that whoever is level may be behind whoever is first.
+pub(crate) const FRONT_FRAMES: u32 = 8;
+/// Holes told at a time.
+pub(crate) const HOLES_MAX: usize = 16;
 /// Time after which a hole in a group that is over counts as lost.
 pub(crate) const LOST_AFTER: Duration = Duration::from_secs(3);
 
@@ -398,15 +414,45 @@ impl StreamStore {
         lock(&self.ring).open_groups()
     }
 
-    /// The groups of a track, oldest first; for track 0 the newest catalog only.
-    pub(crate) fn groups(&self, track: u8) -> Vec<Arc<Group>> {
-        lock(&self.ring).groups(track)
+    /// What is missing though later frames are here, the oldest first; at most [`HOLES_MAX`].
+    pub(crate) fn holes(&self) -> Vec<Hole> {
+        lock(&self.ring).holes(Instant::now())
+    }
+
+    /// The newest group of a track, and its epoch.
+    pub(crate) fn newest_of(&self, track: u8) -> Option<(u32, u64)> {
+        let ring = lock(&self.ring);
+        let newest = ring.numbers.iter().rev();
+        let mut newest = newest.filter(|(_, entry)| entry.tracks.contains_key(&track));
+        newest.next().map(|(number, entry)| (entry.epoch, *number))
+    }
+
+    /// Whether a frame is one of the newest of the main track: not more than
+    /// [`FRONT_FRAMES`] behind, as the ways to two providers differ in length.
+    pub(crate) fn is_front(&self, track: u8, group: u64, index: u32) -> bool {
+        let ring = lock(&self.ring);
+        let newest = ring.newest();
+        let main = ring.numbers.last_key_value().map(|(_, entry)| entry.epoch);
+        main.and_then(|epoch| ring.main_track(epoch)) == Some(track)
+            && (group, index.saturating_add(FRONT_FRAMES)) >= (newest.group, newest.frames)
+    }
+
+    /// Bytes of all tracks' parts of a group that are here.
+    pub(crate) fn bytes_of(&self, number: u64) -> usize {
+        let ring = lock(&self.ring);
+        let entry = ring.numbers.get(&number);
+        let groups = entry.into_iter().flat_map(|entry| entry.tracks.values());
+        groups.map(|group| group.bytes()).sum()
     }
 
     /// One group of a track; for track 0 the newest catalog if it has this version.
-    #[cfg(test)]
     pub(crate) fn group(&self, track: u8, number: u64) -> Option<Arc<Group>> {
         lock(&self.ring).group(track, number)
+    }
+
+    /// The groups of a track, oldest first; for track 0 the newest catalog only.
+    pub(crate) fn groups(&self, track: u8) -> Vec<Arc<Group>> {
+        lock(&self.ring).groups(track)
     }
 
     /// Wakes readers after the lock is released, so that none wakes only to wait for it.

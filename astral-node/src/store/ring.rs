@@ -87,7 +87,7 @@ pub(super) struct Ring {
     pending: Pending,
     held: usize,
     /// The group that this store began with, which it may have entered in the middle.
-    first_number: Option<u64>,
+    pub(super) first_number: Option<u64>,
     frames: u64,
     bytes: u64,
     lost: u64,
@@ -714,7 +714,6 @@ impl Ring {
             .collect()
     }
 
-    #[cfg(test)]
     pub(super) fn group(&self, track: u8, number: u64) -> Option<Arc<Group>> {
         if track == 0 {
             let newest = self.catalog_group.clone();

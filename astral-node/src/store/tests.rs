@@ -229,8 +229,9 @@ async fn cursor_waits_half_a_second_for_a_missing_frame() {
     assert_eq!(header_index(&mut cursor).await, Some(2));
     soon(cursor.next()).await;
     store.end_group(source.end(1, VIDEO, 3, 4)).unwrap();
-    assert_eq!(soon(cursor.next()).await, None);
     advance(HOLE_PATIENCE).await;
+    assert_eq!(soon(cursor.next()).await, None);
+    advance(REST_PATIENCE).await;
     assert!(matches!(soon(cursor.next()).await, Some(Piece::End { .. })));
     advance(LOST_AFTER).await;
     assert_eq!(store.stats().lost, 2, "frames 1 and 3");
@@ -249,8 +250,9 @@ async fn cursor_gives_up_on_a_frame_that_stops_half_way() {
     soon(cursor.next()).await;
     soon(cursor.next()).await;
     source.push(&store, &small(VIDEO, 4, 0, 0)).unwrap();
-    assert_eq!(soon(cursor.next()).await, None);
     advance(HOLE_PATIENCE).await;
+    assert_eq!(soon(cursor.next()).await, None);
+    advance(REST_PATIENCE).await;
     assert_eq!(soon(cursor.next()).await, Some(Piece::Gone));
     assert_eq!(cursor.position(), (0, 1));
     assert!(!cursor.group().is_gone());
@@ -781,6 +783,61 @@ async fn two_hundred_cursors_share_one_group() {
     for reader in readers {
         assert_eq!(reader.await.unwrap().len(), 250);
     }
+}
+
+fn lacks(store: &StreamStore) -> Vec<(u8, u64, u32, u32)> {
+    let holes = store.holes().into_iter();
+    holes
+        .map(|h| (h.track, h.group, h.first, h.count))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn holes_are_told_once_they_have_lasted_and_until_they_are_filled() {
+    let source = Source::new();
+    let store = source.started();
+    for group in [3, 4] {
+        source.push(&store, &small(AUDIO, group, 0, 9)).unwrap();
+        store.end_group(source.end(1, AUDIO, group, 1)).unwrap();
+    }
+    for index in [0, 3, 4] {
+        source.push(&store, &small(VIDEO, 3, index, index)).unwrap();
+    }
+    assert_eq!(lacks(&store), [], "frames 1 and 2 may be just behind");
+    advance(HOLE_AFTER).await;
+    assert_eq!(lacks(&store), [(VIDEO, 3, 1, 2)]);
+    source.push(&store, &small(VIDEO, 3, 1, 1)).unwrap();
+    assert_eq!(lacks(&store), [(VIDEO, 3, 2, 1)]);
+    source.push(&store, &small(VIDEO, 3, 2, 2)).unwrap();
+    assert_eq!(lacks(&store), [], "more of group 3 may come");
+    source.push(&store, &small(VIDEO, 4, 0, 0)).unwrap();
+    advance(HOLE_AFTER).await;
+    assert_eq!(lacks(&store).len(), 1, "the rest of group 3, which is over");
+    assert_eq!(lacks(&store)[0].2, 5);
+    store.end_group(source.end(1, VIDEO, 3, 7)).unwrap();
+    assert_eq!(lacks(&store), [(VIDEO, 3, 5, 2)]);
+    source.push(&store, &small(VIDEO, 3, 5, 5)).unwrap();
+    source.push(&store, &small(VIDEO, 3, 6, 6)).unwrap();
+    assert_eq!(lacks(&store), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_of_which_nothing_came_are_holes_and_what_was_before_the_first_is_not() {
+    let source = Source::new();
+    let store = source.started();
+    for track in [VIDEO, AUDIO] {
+        for group in [5, 7] {
+            let order = u32::from(track) - 1;
+            source.push(&store, &small(track, group, 0, order)).unwrap();
+            store.end_group(source.end(1, track, group, 1)).unwrap();
+        }
+    }
+    advance(HOLE_AFTER).await;
+    let all = astral_proto::limits::GROUP_FRAMES_MAX;
+    assert_eq!(lacks(&store), [(VIDEO, 6, 0, all), (AUDIO, 6, 0, all)]);
+    source.push(&store, &small(AUDIO, 6, 0, 1)).unwrap();
+    store.end_group(source.end(1, AUDIO, 6, 1)).unwrap();
+    assert_eq!(lacks(&store), [(VIDEO, 6, 0, all)]);
 }
 
 mod segments {

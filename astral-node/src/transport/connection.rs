@@ -2,7 +2,7 @@
 //! streams that come in. Events go to the driver; nothing here decides anything.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -40,6 +40,9 @@ pub(crate) struct Intake {
     pub(crate) store: Arc<StreamStore>,
     /// Payload bytes taken in under this ticket.
     pub(crate) bytes: AtomicU64,
+    /// Whether anything has come under it, and whether what is newest has.
+    has_come: AtomicBool,
+    is_level: AtomicBool,
 }
 
 /// The parts of a connection that driver and tasks share.
@@ -103,6 +106,8 @@ impl Link {
         let intake = Arc::new(Intake {
             store,
             bytes: AtomicU64::new(0),
+            has_come: AtomicBool::new(false),
+            is_level: AtomicBool::new(false),
         });
         self.shared.lock().insert(ticket, intake.clone());
         self.shared.expecting.send_replace(());
@@ -140,6 +145,19 @@ impl Shared {
 }
 
 impl Intake {
+    /// Notes a frame that has come. Some if the overlay is to hear of it: for the first
+    /// one under this ticket, and for the first of those that is among the newest.
+    pub(crate) fn note_frame(&self, track: u8, group: u64, index: u32) -> Option<bool> {
+        if self.is_level.load(Ordering::Relaxed) {
+            return None;
+        }
+        if self.store.is_front(track, group, index) {
+            self.has_come.store(true, Ordering::Relaxed);
+            return (!self.is_level.swap(true, Ordering::Relaxed)).then_some(true);
+        }
+        (!self.has_come.swap(true, Ordering::Relaxed)).then_some(false)
+    }
+
     pub(crate) fn count(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }

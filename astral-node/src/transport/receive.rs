@@ -143,7 +143,17 @@ async fn read(
                     0
                 };
                 next = (frame.value.index + 1, 0);
+                let index = frame.value.index;
                 self::frame(input, intake, frame, first_chunk).await?;
+                if let Some(level) = intake.note_frame(header.track, header.group, index) {
+                    let (conn, ticket) = (shared.id, header.ticket);
+                    let event = Event::Came {
+                        conn,
+                        ticket,
+                        level,
+                    };
+                    shared.inbox.event(event, String::new()).await;
+                }
             }
             Item::End(end) => {
                 check_end(header, &end.value)?;

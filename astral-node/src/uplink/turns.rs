@@ -1,5 +1,5 @@
 //! Whose turn it is: control before audio before video, the children of a class in
-//! rotation, for one child the newest group first.
+//! rotation, for one child the highest rank first.
 //!
 //! There is no task behind it. Whoever is first sleeps until the bucket holds what it
 //! asks for and takes its turn itself; who leaves, by turn or by giving up, calls the
@@ -44,7 +44,7 @@ struct Line {
     children: BTreeMap<u64, BTreeMap<Order, Waiter>>,
 }
 
-/// The order for one child: newest group, then first come.
+/// The order for one child: highest rank, then first come.
 type Order = (Reverse<u64>, u64);
 
 #[derive(Debug)]
@@ -90,13 +90,13 @@ impl Turns {
         self.call_first();
     }
 
-    pub(super) fn join(&mut self, class: Class, child: u64, group: u64, bytes: u64) -> Place {
+    pub(super) fn join(&mut self, class: Class, child: u64, rank: u64, bytes: u64) -> Place {
         self.arrivals += 1;
         let called = Arc::new(Notify::new());
         let place = Place {
             class,
             child,
-            order: (Reverse(group), self.arrivals),
+            order: (Reverse(rank), self.arrivals),
             called: Arc::clone(&called),
         };
         let line = &mut self.lines[class as usize];

@@ -1,11 +1,12 @@
 //! Chaos with real processes: interior nodes of a tree of real nodes are killed, frozen
 //! or told to leave, time after time, and every survivor's pictures are watched.
 //!
-//! `cargo run --release -p astral-tests --bin chaos -- [--nodes 20] [--rounds 20] [--signal KILL|STOP|TERM]`
+//! `cargo run --release -p astral-tests --bin chaos -- [--nodes 20] [--rounds 20] [--signal KILL|STOP|TERM|BOTH]`
 //! prints a table: frames lost or doubled, and the gap to the next picture at every
-//! survivor that was below the node that went.
+//! survivor that was below the node that went. With `BOTH`, the standby of one of its
+//! children is killed with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use astral_proto::api::TicketState;
@@ -29,6 +30,8 @@ struct Options {
     nodes: usize,
     rounds: usize,
     signal: Signal,
+    /// Whether a standby goes, too.
+    both: bool,
 }
 
 fn options() -> Options {
@@ -36,6 +39,7 @@ fn options() -> Options {
         nodes: 20,
         rounds: 20,
         signal: Signal::KILL,
+        both: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
@@ -44,9 +48,10 @@ fn options() -> Options {
             ("--nodes", value) => options.nodes = value.parse().expect("a number"),
             ("--rounds", value) => options.rounds = value.parse().expect("a number"),
             ("--signal", "KILL") => options.signal = Signal::KILL,
+            ("--signal", "BOTH") => options.both = true,
             ("--signal", "STOP") => options.signal = Signal::STOP,
             ("--signal", "TERM") => options.signal = Signal::TERM,
-            (other, _) => panic!("{other}? --nodes N --rounds N --signal KILL|STOP|TERM"),
+            (other, _) => panic!("{other}? --nodes N --rounds N --signal KILL|STOP|TERM|BOTH"),
         }
     }
     options
@@ -61,6 +66,8 @@ struct Watcher {
 /// What a round did to one survivor below the node that went.
 struct Outcome {
     gap: Duration,
+    /// Longest gap of the ten seconds before.
+    calm: Duration,
     lost: u64,
 }
 
@@ -69,13 +76,14 @@ async fn main() {
     let options = options();
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut round = 0;
+    let mut missing = 0;
     // An encoder's clip lasts for some rounds; then everything starts anew.
     while round < options.rounds {
         let mut tree = Tree::start(options.nodes).await;
         let until = Instant::now() + Duration::from_secs(u64::from(CLIP_S) - 45);
         while round < options.rounds && Instant::now() < until {
             sleep(SETTLE).await;
-            let seen = tree.round(options.signal).await;
+            let seen = tree.round(&options).await;
             round += 1;
             let longest = seen.iter().map(|o| o.gap).max().unwrap_or_default();
             println!(
@@ -85,28 +93,36 @@ async fn main() {
             );
             outcomes.extend(seen);
         }
-        tree.check_order();
+        missing += tree.check_order();
     }
-    report(&options, outcomes);
+    report(&options, outcomes, missing);
 }
 
-fn report(options: &Options, mut outcomes: Vec<Outcome>) {
+fn report(options: &Options, mut outcomes: Vec<Outcome>, missing: u64) {
+    let over = |outcome: &Outcome| outcome.gap.saturating_sub(outcome.calm).as_millis();
+    let beyond = outcomes.iter().map(over).max().unwrap_or(0);
     outcomes.sort_by_key(|outcome| outcome.gap);
     let at = |share: f64| {
         let place = ((outcomes.len() as f64 * share).ceil() as usize).clamp(1, outcomes.len());
         outcomes[place - 1].gap.as_millis()
     };
     let lost: u64 = outcomes.iter().map(|outcome| outcome.lost).sum();
+    let what = match options.both {
+        true => "KILL of parent and standby".into(),
+        false => format!("{:?}", options.signal),
+    };
     println!(
-        "| {} nodes, {} rounds of {:?} | |",
-        options.nodes, options.rounds, options.signal
+        "| {} nodes, {} rounds of {what} | |",
+        options.nodes, options.rounds
     );
     println!("|---|---|");
     println!(
         "| survivors below the node that went | {} |",
         outcomes.len()
     );
-    println!("| frames lost | {lost} |");
+    println!("| frames lost in their stores | {lost} |");
+    println!("| pictures that any player missed, all run long | {missing} |");
+    println!("| most that a gap is longer than in the 10 s before | {beyond} ms |");
     println!(
         "| gap p50 / p99 / max | {} / {} / {} ms |",
         at(0.5),
@@ -179,17 +195,24 @@ impl Tree {
     }
 
     /// The busiest interior node goes; answers what its children's players saw.
-    async fn round(&mut self, signal: Signal) -> Vec<Outcome> {
+    async fn round(&mut self, options: &Options) -> Vec<Outcome> {
         let interior = self.interior().await;
-        let Some((place, below)) = interior.into_iter().next() else {
+        let Some((place, mut below)) = interior.into_iter().next() else {
             return Vec::new();
         };
-        let mut gone = self.watchers.remove(place);
-        let at = Instant::now();
+        let mut gone = vec![self.watchers.remove(place)];
+        if options.both {
+            gone.extend(self.take_standby(&mut below).await);
+        }
         let lost_before = self.lost(&below).await;
-        gone.node.signal(signal);
+        let at = Instant::now();
+        for watcher in &gone {
+            watcher.node.signal(options.signal);
+        }
         sleep(WATCH).await;
-        gone.node.kill();
+        for watcher in &mut gone {
+            watcher.node.kill();
+        }
         let lost_after = self.lost(&below).await;
         let survivors = self
             .watchers
@@ -198,14 +221,38 @@ impl Tree {
         let outcomes: Vec<Outcome> = survivors
             .zip(lost_before.iter().zip(&lost_after))
             .map(|(watcher, (before, after))| Outcome {
-                gap: longest_gap(&watcher.recording, at),
+                gap: longest_gap(&watcher.recording, at, at + WATCH),
+                calm: longest_gap(&watcher.recording, at - s(10), at),
                 lost: after.saturating_sub(*before),
             })
             .collect();
-        drop(gone);
         let limit = Clip::small(CLIP_S).bps() * 115 / 100 * 4;
-        self.add(limit).await;
+        for _ in gone {
+            self.add(limit).await;
+        }
         outcomes
+    }
+
+    /// Takes out the standby of one of these, and narrows them to those that had it.
+    async fn take_standby(&mut self, below: &mut BTreeSet<NodeId>) -> Option<Watcher> {
+        let mut standbys: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
+        for watcher in self
+            .watchers
+            .iter()
+            .filter(|w| below.contains(&w.node.id()))
+        {
+            let local = watcher.node.api.stream(&self.slug).await.local;
+            let of = local
+                .standby
+                .map(|standby| standbys.entry(standby).or_default());
+            of.map(|of| of.insert(watcher.node.id()));
+        }
+        let (place, of) = standbys.into_iter().find_map(|(standby, of)| {
+            let is_it = |watcher: &Watcher| watcher.node.id() == standby;
+            Some((self.watchers.iter().position(is_it)?, of))
+        })?;
+        *below = of;
+        Some(self.watchers.remove(place))
     }
 
     async fn lost(&self, of: &BTreeSet<NodeId>) -> Vec<u64> {
@@ -221,8 +268,10 @@ impl Tree {
         lost
     }
 
-    /// No picture came twice or out of order anywhere, and none is missing between others.
-    fn check_order(&self) {
+    /// No picture came twice or out of order anywhere; answers how many are missing
+    /// between others.
+    fn check_order(&self) -> u64 {
+        let mut sum = 0;
         for watcher in &self.watchers {
             let received = watcher.recording.received();
             let pieces = received.by_time();
@@ -232,6 +281,7 @@ impl Tree {
             for (place, pair) in video.windows(2).enumerate() {
                 // Stamps are whole milliseconds; a step is a picture's time, more or less.
                 let missing = ((pair[1].0 - pair[0].0 + 1_500) / 3_000).saturating_sub(1);
+                sum += missing;
                 if missing > 0 {
                     let after = pair[0].1 - video[0].1;
                     let waited = pair[1].1 - pair[0].1;
@@ -242,16 +292,23 @@ impl Tree {
                 }
             }
         }
+        sum
     }
 }
 
-/// The longest time without a picture, the one that lasted at `since` counted in.
-fn longest_gap(recording: &Recording, since: Instant) -> Duration {
+/// The longest time without a picture of those that lasted at some time between the two.
+fn longest_gap(recording: &Recording, since: Instant, until: Instant) -> Duration {
     let received = recording.received();
     let video = received.fragments.iter().filter(|(f, _)| f.track == 1);
     let times: Vec<Instant> = video.map(|(_, at)| *at).collect();
-    let later = times.windows(2).filter(|pair| pair[1] >= since);
-    let running = times.last().map(Instant::elapsed);
-    let gaps = later.map(|pair| pair[1] - pair[0]).chain(running);
-    gaps.max().unwrap_or_default()
+    let mut within = times.windows(2).filter(|pair| pair[1] >= since);
+    let gaps = within.by_ref().take_while(|pair| pair[0] <= until);
+    let running = times
+        .last()
+        .filter(|at| **at <= until)
+        .map(Instant::elapsed);
+    gaps.map(|pair| pair[1] - pair[0])
+        .chain(running)
+        .max()
+        .unwrap_or_default()
 }

@@ -648,7 +648,7 @@ fn pictures_of_any_rate_keep_their_times() {
         .map(|f| f.dts / 90 - 5000)
         .collect();
     assert_eq!(came, times);
-    assert_eq!(run.catalogs().len(), 1);
+    assert!(run.catalogs().iter().all(|catalog| catalog.epoch == 7));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// `GET /settings`: every option by its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,11 +41,44 @@ pub enum SettingValue {
     /// Yes or no.
     Switch(bool),
     /// A whole number; rates in bit/s.
+    #[serde(deserialize_with = "whole")]
     Number(i64),
     /// Words, a path or an address.
     Text(String),
     /// Several of them.
     List(Vec<String>),
+}
+
+/// A whole number, which in JSON may also be written `5.0` or `5e6`.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    struct Whole;
+
+    impl de::Visitor<'_> for Whole {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a whole number")
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<i64, E> {
+            Ok(number)
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<i64, E> {
+            i64::try_from(number).map_err(E::custom)
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<i64, E> {
+            // Beyond this f64 skips whole numbers.
+            let exact = number.fract() == 0.0 && number.abs() < (1_u64 << 53) as f64;
+            match exact {
+                true => Ok(number as i64),
+                false => Err(E::invalid_value(de::Unexpected::Float(number), &self)),
+            }
+        }
+    }
+
+    deserializer.deserialize_any(Whole)
 }
 
 impl std::fmt::Display for SettingValue {

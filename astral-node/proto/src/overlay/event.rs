@@ -11,7 +11,7 @@ use super::supernodes::Mode;
 use crate::ids::{NodeId, PublicKey, StreamId, TicketId};
 use crate::record::{Address, NodeLoad, Role, SignedNode, SignedStream};
 use crate::wire::CloseCode;
-use crate::wire::control::{Confirm, Have, Message, Reason};
+use crate::wire::control::{Confirm, Fetch, Have, Message, Reason};
 use crate::wire::heartbeat::{Heartbeat, Supply};
 
 /// A moment, in microseconds since any fixed one.
@@ -77,6 +77,21 @@ pub struct Progress {
     pub last: Time,
     /// The longest pause between chunks that is usual; zero while unknown.
     pub gap: Duration,
+    /// Frames that never came.
+    pub lost: u64,
+}
+
+/// Frames that the store lacks though it could have them: later ones are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hole {
+    /// Group number.
+    pub group: u64,
+    /// Track number.
+    pub track: u8,
+    /// First frame.
+    pub first: u32,
+    /// How many; more than there are if the group's end is not known.
+    pub count: u32,
 }
 
 /// Something that happened.
@@ -127,6 +142,24 @@ pub enum Event {
         stream: StreamId,
         /// How far.
         progress: Progress,
+    },
+    /// Frames come under this ticket: said at its first one, and once more when whoever
+    /// sends has caught up with what this node holds.
+    Came {
+        /// On this connection.
+        conn: ConnId,
+        /// The ticket.
+        ticket: TicketId,
+        /// Whether it is among the newest.
+        level: bool,
+    },
+    /// The store of a stream lacks frames: all that it lacks by now, the oldest first.
+    /// Said again for as long as it does.
+    Missing {
+        /// The stream.
+        stream: StreamId,
+        /// What it lacks.
+        holes: Vec<Hole>,
     },
     /// Bytes under a ticket did not verify.
     BadMedia {
@@ -332,6 +365,15 @@ pub enum Action {
         conn: ConnId,
         /// The ticket.
         ticket: TicketId,
+    },
+    /// Send frames from the store once, as far as they are there and not on their way.
+    Serve {
+        /// To this connection.
+        conn: ConnId,
+        /// The stream.
+        stream: StreamId,
+        /// Which, and under which ticket.
+        fetch: Fetch,
     },
     /// Take in what comes under this ticket.
     Expect {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::audience::Audience;
 use super::budget::charge;
 use super::event::{Action, Change, ConnId, Time};
 use super::search::Stream;
@@ -27,6 +28,10 @@ pub(super) struct Feed {
     pub(super) free: u32,
     /// Set while this node is only ready to feed it.
     pub(super) standby: Option<Ready>,
+    /// Since when frames that it pulls are counted, and how many since.
+    pub(super) pulled: (Time, u32),
+    /// How those are served who have the stream by way of it, as it says.
+    pub(super) audience: Audience,
 }
 
 /// A child that is fed by somebody else for now.
@@ -109,7 +114,7 @@ impl Overlay {
         if self.budget.never_forwards() {
             return Err(Reason::NotForwarding);
         }
-        if self.feeds.values().filter(|feed| feed.conn == conn).count() >= TICKETS_PER_PEER {
+        if self.feeds_on.get(&conn).map_or(0, BTreeSet::len) >= TICKETS_PER_PEER {
             return Err(Reason::Limit);
         }
         let has_it = self
@@ -349,9 +354,12 @@ impl Overlay {
             viewers: u32::from(standby.is_none()),
             free: 0,
             standby,
+            pulled: (now, 0),
+            audience: Audience::default(),
         };
         // First the new one, then the old: a stream that nobody is fed is let go.
         self.feeds.insert(ticket, feed);
+        self.feeds_on.entry(conn).or_default().insert(ticket);
         for old in before {
             self.end_feed(old, Reason::OtherChosen);
         }
@@ -443,6 +451,12 @@ impl Overlay {
         let Some(feed) = self.feeds.remove(&ticket) else {
             return;
         };
+        if let Some(on) = self.feeds_on.get_mut(&feed.conn) {
+            on.remove(&ticket);
+            if on.is_empty() {
+                self.feeds_on.remove(&feed.conn);
+            }
+        }
         self.count_promised();
         self.act(Action::ClearRoute {
             conn: feed.conn,

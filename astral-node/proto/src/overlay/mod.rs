@@ -17,14 +17,16 @@
 //!
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
-//! (failover), `feeds` (the parent's side), `gossip`
-//! (records), `supernodes` (registration, and who is one), `reach` (whether strangers can
-//! connect), `view` (what the API shows).
+//! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
+//! (records), `audience` (how viewers are served), `supernodes` (registration, and who is
+//! one), `reach` (whether strangers can connect), `view` (what the API shows).
 
+mod audience;
 mod budget;
 mod event;
 mod feeds;
 mod gossip;
+mod holes;
 mod linger;
 mod peers;
 pub(crate) mod random;
@@ -37,11 +39,14 @@ mod supernodes;
 mod timer;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+pub use audience::Audience;
 pub use budget::{RATE_UNKNOWN_BPS, charge};
-pub use event::{Action, Change, ConnId, Description, DialId, Event, Progress, Target, Time, Why};
+pub use event::{
+    Action, Change, ConnId, Description, DialId, Event, Hole, Progress, Target, Time, Why,
+};
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
 pub use supernodes::Mode;
 pub use view::{FeedView, IntakeView, PeerView, StreamView, TicketView};
@@ -76,6 +81,7 @@ enum Timer {
     Spread,
     Sweep,
     Supernodes,
+    Audience,
     Leave,
 }
 
@@ -93,6 +99,7 @@ impl Timer {
             Self::Spread => "spread",
             Self::Sweep => "sweep",
             Self::Supernodes => "supernodes",
+            Self::Audience => "audience",
             Self::Leave => "leave",
         }
     }
@@ -130,6 +137,8 @@ pub struct Overlay {
     records: Records,
     streams: BTreeMap<StreamId, Stream>,
     feeds: BTreeMap<TicketId, Feed>,
+    /// The same by connection: a heartbeat to each of many children looks at its own only.
+    feeds_on: BTreeMap<ConnId, BTreeSet<TicketId>>,
     budget: Budget,
     query_count: u64,
     supernodes: Supernodes,
@@ -144,6 +153,7 @@ impl Overlay {
         let mut timers = TimerTable::new();
         timers.set(Timer::Recharge, now.after(budget::RECHARGE_EVERY));
         timers.set(Timer::Sweep, now.after(LEASE));
+        timers.set(Timer::Audience, now.after(audience::TELL_EVERY));
         Self {
             id: config.id,
             supernodes: Supernodes::new(config.record.value().role),
@@ -163,6 +173,7 @@ impl Overlay {
             records: Records::default(),
             streams: BTreeMap::new(),
             feeds: BTreeMap::new(),
+            feeds_on: BTreeMap::new(),
             budget: Budget {
                 limit_bps: config.upload_limit_bps,
                 promised_bps: 0,
@@ -231,6 +242,7 @@ impl Overlay {
                 self.timers.set(Timer::Sweep, now.after(LEASE));
             }
             Timer::Supernodes => self.review(now),
+            Timer::Audience => self.tell_audiences(now),
             Timer::Leave => self.left(),
         }
     }
@@ -251,6 +263,12 @@ impl Overlay {
             Event::Received { conn, message } => self.received(now, conn, message),
             Event::Beat { conn, beat } => self.beat_received(now, conn, beat),
             Event::Progress { stream, progress } => self.progressed(now, stream, progress),
+            Event::Came {
+                conn,
+                ticket,
+                level,
+            } => self.came(conn, ticket, level),
+            Event::Missing { stream, holes } => self.missing(now, stream, &holes),
             Event::BadMedia { conn, stream } => self.bad_media(now, conn, stream),
             Event::Publish { record, supply } => self.publish(now, record, supply),
             Event::Unpublish { record } => self.unpublish(now, record),

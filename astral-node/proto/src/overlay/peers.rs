@@ -276,8 +276,10 @@ impl Overlay {
             Message::Probe(m) => self.probe_asked(now, conn, &m),
             Message::Registered(_) => self.registered(conn),
             Message::Refused(m) => self.register_refused(now, conn, &m),
+            Message::Audience(m) => self.audience_told(conn, &m),
+            Message::Fetch(m) => self.fetch_asked(now, conn, m),
             // Known on the wire, not answered by this version, as an older node would not.
-            Message::Fetch(_) | Message::Introduce(_) | Message::Probed(_) => {}
+            Message::Introduce(_) | Message::Probed(_) => {}
         }
     }
 
@@ -491,7 +493,7 @@ impl Overlay {
     }
 
     pub(super) fn shares_ticket(&self, conn: ConnId) -> bool {
-        self.feeds.values().any(|feed| feed.conn == conn)
+        self.feeds_on.contains_key(&conn)
             || self.streams.values().any(|stream| stream.counts_on(conn))
     }
 
@@ -514,7 +516,9 @@ impl Overlay {
 
     pub(super) fn beat(&mut self, now: Time, conn: ConnId) {
         if self.is_superfluous(now, conn) {
-            return self.close(conn, CloseCode::Done, "nothing needs it any more");
+            self.close(conn, CloseCode::Done, "nothing needs it any more");
+            // At once: the next that is looked at may be one of the few to be kept.
+            return self.part(now, conn, Reason::Disconnected);
         }
         let every = if self.shares_ticket(conn) {
             BEAT_EVERY
@@ -559,10 +563,9 @@ impl Overlay {
     }
 
     fn ticket_beats(&self, conn: ConnId) -> Vec<TicketBeat> {
-        let down = self
-            .feeds
-            .iter()
-            .filter(|(_, feed)| feed.conn == conn)
+        let on = self.feeds_on.get(&conn).into_iter().flatten();
+        let down = on
+            .filter_map(|id| Some((id, self.feeds.get(id)?)))
             .map(|(id, feed)| {
                 let stream = self.streams.get(&feed.stream);
                 TicketBeat {
@@ -708,6 +711,7 @@ impl Overlay {
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.leaving = true;
         }
+        self.standby_leaves(now, conn);
         self.parent_leaves(now, conn, &leaving.referrals);
     }
 

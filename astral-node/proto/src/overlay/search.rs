@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::audience::Service;
 use super::event::{Action, Change, ConnId, Progress, Target, Time, Why};
+use super::holes::Pulls;
 use super::peers::Dial;
-use super::standby::{Former, Quiet, Standby, is_apart};
+use super::standby::{Former, Quiet, Standby, is_apart, shared_ancestors};
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::{ASKED_AT_ONCE, PATH_MAX};
@@ -41,6 +43,12 @@ pub(super) const NO_SOURCE: Duration = Duration::from_secs(15);
 /// A node that finds itself in its own path leaves within this, jittered.
 const LOOP_WITHIN: Duration = Duration::from_millis(200);
 
+/// A parent that has served for so long and then fails is asked again soon.
+const SERVED_WELL: Duration = Duration::from_secs(20);
+/// Doublings of the time for which a faulty parent is not asked: up to ten minutes.
+const FAULTS_MAX: u32 = 8;
+/// Faulty parents that are remembered.
+const FAULTY_MAX: usize = 64;
 /// A parent whose owner took the ticket back is not asked for this long.
 const REVOKED: Duration = Duration::from_secs(30);
 
@@ -63,6 +71,12 @@ pub(super) struct Stream {
     pub(super) last_refusal: Option<Reason>,
     /// Parents lost for a fault, and until when they are not asked.
     pub(super) avoided: BTreeMap<NodeId, Time>,
+    /// Frames that others have been asked for.
+    pub(super) pulls: Pulls,
+    /// How often parents failed that had not served well before.
+    pub(super) faults: BTreeMap<NodeId, u32>,
+    /// How this node was served of late.
+    pub(super) service: Service,
 }
 
 /// The node that feeds this one.
@@ -78,6 +92,8 @@ pub(super) struct Parent {
     pub(super) since: Time,
     /// Whether anything new has come since.
     pub(super) begun: bool,
+    /// Whether anything has come under its ticket.
+    pub(super) came: bool,
     /// Others that hold the stream and do not get it from this parent, as it says.
     pub(super) others: Vec<Referral>,
 }
@@ -136,6 +152,9 @@ impl Stream {
             switches: 0,
             last_refusal: None,
             avoided: BTreeMap::new(),
+            pulls: Pulls::default(),
+            faults: BTreeMap::new(),
+            service: Service::default(),
         }
     }
 
@@ -152,7 +171,9 @@ impl Stream {
     pub(super) fn counts_on(&self, conn: ConnId) -> bool {
         let parent = self.parent.as_ref().map(|parent| parent.conn);
         let standby = self.standby.as_ref().map(|standby| standby.conn);
-        parent == Some(conn) || standby == Some(conn)
+        // Who is not heard of stops sending: also a parent that has done its part soon.
+        let former = self.former.as_ref().map(|former| former.parent.conn);
+        [parent, standby, former].contains(&Some(conn))
     }
 
     /// Whether it can be promised to others.
@@ -308,7 +329,7 @@ impl Overlay {
         let Some(parent) = stream.parent.as_ref() else {
             return;
         };
-        if stream.own.is_none() && stream.standby.is_none() {
+        if stream.own.is_none() && (stream.standby.is_none() || stream.has_poor_standby()) {
             let others = parent.others.clone();
             self.start_search_at(now, id, Goal::Standby, &others);
         }
@@ -590,21 +611,37 @@ impl Overlay {
             return;
         };
         let parent = stream.parent.as_ref().map(|parent| parent.node);
+        let above = stream
+            .parent
+            .as_ref()
+            .map_or(Vec::new(), |p| p.path.clone());
+        // One that is held already is only given up for a better one.
+        let held = stream.standby.as_ref();
+        let held = held.map(|held| shared_ancestors(&held.path, &above));
         let Some(search) = stream.search.as_mut() else {
             return;
         };
         let goal = search.goal;
         if goal == Goal::Standby {
             search.offers.retain(|offer| {
-                parent.is_none_or(|parent| offer.node != parent && is_apart(&offer.path, parent))
+                let better = held.is_none_or(|held| shared_ancestors(&offer.path, &above) < held);
+                let apart = |parent| offer.node != parent && is_apart(&offer.path, parent);
+                better && parent.is_none_or(apart)
             });
         }
         let best = (0..search.offers.len()).min_by_key(|index| {
             let offer = &search.offers[*index];
-            // A standby that has no room now may have none then.
-            let doubtful = goal == Goal::Standby && offer.spare_bps < charge_bps;
+            // A standby that has no room now may have none then, and one that has its
+            // stream by the parent's way may fail with it.
+            let is_standby = goal == Goal::Standby;
+            let doubtful = is_standby && offer.spare_bps < charge_bps;
+            let shared = if is_standby {
+                shared_ancestors(&offer.path, &above)
+            } else {
+                0
+            };
             let spare = u64::MAX - offer.spare_bps;
-            (doubtful, offer.delay_us, spare, offer.node)
+            (doubtful, shared, offer.delay_us, spare, offer.node)
         });
         let Some(best) = best else {
             return self.back_off(now, id);
@@ -723,6 +760,7 @@ impl Overlay {
             newest: (0, 0),
             since: now,
             begun: false,
+            came: false,
             others: accepted.others.unwrap_or_default(),
         };
         self.adopt(now, id, parent);
@@ -755,7 +793,7 @@ impl Overlay {
             stream: id,
         });
         if let Some(old) = old {
-            self.let_go(old.conn, old.ticket, Reason::OtherChosen);
+            self.keep_former(now, id, old);
         }
         self.bind(now, conn);
         self.changed(Change::Parent(id, node));
@@ -794,10 +832,10 @@ impl Overlay {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let former = stream.former.take_if(|former| former.conn == conn);
+        let former = stream.former.take_if(|former| former.parent.conn == conn);
         let standby = stream.standby.take_if(|standby| standby.conn == conn);
         let lost_standby = standby.is_some();
-        let tickets = [former.map(|f| f.ticket), standby.map(|s| s.ticket)];
+        let tickets = [former.map(|f| f.parent.ticket), standby.map(|s| s.ticket)];
         for ticket in tickets.into_iter().flatten() {
             self.act(Action::Unexpect { conn, ticket });
         }
@@ -818,7 +856,7 @@ impl Overlay {
         stream.quiet = None;
         let faulty = matches!(reason, Reason::BadMedia | Reason::Stalled | Reason::Expired);
         if faulty {
-            stream.avoided.insert(node, now.after(RETRY_MAX));
+            self.blame(now, id, &parent);
         }
         self.act(Action::Unexpect {
             conn: parent.conn,
@@ -867,13 +905,29 @@ impl Overlay {
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
+            stream.switches += 1;
             if stream.standby.is_none() {
                 self.replace_parent(now, id, referrals);
                 continue;
             }
-            stream.switches += 1;
             let former = stream.parent.take();
             self.activate(now, id, former);
+        }
+    }
+
+    /// Whoever was ready to feed this node is about to go: another is looked for, of
+    /// those whom it names, too.
+    pub(super) fn standby_leaves(&mut self, now: Time, conn: ConnId) {
+        let ready = |stream: &Stream| stream.standby.as_ref().is_some_and(|s| s.conn == conn);
+        let ids: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| ready(stream))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.drop_standby(now, id, Reason::Leaving);
+            self.seek_standby_soon(now, id);
         }
     }
 
@@ -938,7 +992,8 @@ impl Overlay {
     }
 
     fn former_gone(&mut self, conn: ConnId, ticket: TicketId) -> bool {
-        let is_it = |former: &mut Former| former.conn == conn && former.ticket == ticket;
+        let is_it =
+            |former: &mut Former| former.parent.conn == conn && former.parent.ticket == ticket;
         let gone = self
             .streams
             .values_mut()
@@ -947,6 +1002,23 @@ impl Overlay {
             self.act(Action::Unexpect { conn, ticket });
         }
         gone
+    }
+
+    /// A parent that failed is not asked for a time, and each time for twice as long,
+    /// unless it had served well before.
+    pub(super) fn blame(&mut self, now: Time, id: StreamId, parent: &Parent) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let node = parent.node;
+        let served = parent.came && now.since(parent.since) >= SERVED_WELL;
+        let faults = stream.faults.entry(node).or_default();
+        *faults = if served { 0 } else { *faults + 1 };
+        let pause = RETRY_MAX * (1 << (*faults).min(FAULTS_MAX));
+        if stream.faults.len() > FAULTY_MAX {
+            stream.faults.pop_first();
+        }
+        self.avoid(id, node, now.after(pause));
     }
 
     pub(super) fn avoid(&mut self, id: StreamId, node: NodeId, until: Time) {
@@ -1017,6 +1089,7 @@ impl Overlay {
         parent.delay_us = beat.delay_us;
         if resumes {
             stream.progressed = now;
+            stream.service.resumed(now);
         }
         if changed {
             self.beat_children(now, beat.stream);
@@ -1033,6 +1106,7 @@ impl Overlay {
         let unsaid = newer && progress.last == Time::default();
         let at = if unsaid { now } else { progress.last };
         let came = at > stream.progressed;
+        stream.service.came(at);
         stream.progressed = stream.progressed.max(at);
         stream.progress = progress;
         if newer {
@@ -1044,6 +1118,19 @@ impl Overlay {
         if let Some(parent) = stream.parent.as_mut().filter(|parent| at >= parent.since) {
             parent.begun = true;
             stream.quiet = None;
+        }
+    }
+
+    /// The parent sends; if that is what is newest, the one before it has done its part.
+    pub(super) fn came(&mut self, conn: ConnId, ticket: TicketId, level: bool) {
+        let is_it = |parent: &Parent| parent.conn == conn && parent.ticket == ticket;
+        let found = self.streams.iter_mut().find_map(|(id, stream)| {
+            let parent = stream.parent.as_mut()?;
+            is_it(parent).then_some((*id, parent))
+        });
+        let Some((id, parent)) = found else { return };
+        parent.came = true;
+        if level {
             self.let_former_go(id);
         }
     }

@@ -9,7 +9,7 @@
 //!
 //! The standby holds a promise and a connection, so a change costs one message:
 //! `TicketActivate` says what this node has, and the standby sends what is newer.
-//! A parent that is only suspected is kept until the first newer chunk is here.
+//! A parent that may still send is heard until the new one sends what is newest.
 //!
 //! **Who repairs.** A parent that is quiet for longer than usual is asked, by a
 //! heartbeat that it answers at once. One that does not answer is left. One that
@@ -34,6 +34,8 @@ const SEEK_AFTER: Duration = Duration::from_millis(300);
 const SEEK_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait before a standby is looked for again.
 const SEEK_MAX: Duration = Duration::from_secs(15);
+/// A standby that would fail with the parent's parents is looked to be replaced after this.
+const IMPROVE_AFTER: Duration = Duration::from_secs(20);
 /// A parent is suspected after this share of the usual longest gap, in percent …
 const SUSPECT_PERCENT: u32 = 150;
 /// … and this much for jitter,
@@ -54,7 +56,10 @@ const PATIENCE: Duration = Duration::from_millis(800);
 const REPAIR: Duration = Duration::from_millis(400);
 /// One that has more and does not send it is left after this, or four usual gaps.
 const BEHIND: Duration = Duration::from_millis(600);
-/// A former parent is let go after this, should nothing newer come from either.
+/// A parent of which nothing has come at all is given this long while the standby has
+/// more: for most streams time enough until the next keyframe.
+const FIRST_BELIED: Duration = Duration::from_secs(5);
+/// A former parent is let go after this, should the new one not have caught up.
 const FORMER: Duration = Duration::from_secs(3);
 
 /// The node that would feed this one, should the parent fail.
@@ -73,8 +78,7 @@ pub(super) struct Standby {
 /// The parent before this one, whose frames still count until newer ones come.
 #[derive(Debug)]
 pub(super) struct Former {
-    pub(super) conn: ConnId,
-    pub(super) ticket: TicketId,
+    pub(super) parent: Parent,
     since: Time,
 }
 
@@ -95,7 +99,22 @@ pub(super) fn is_apart(path: &[NodeId], parent: NodeId) -> bool {
     !path.iter().skip(1).any(|node| *node == parent)
 }
 
+/// Nodes that are on both ways from the source, which itself does not count.
+pub(super) fn shared_ancestors(path: &[NodeId], other: &[NodeId]) -> usize {
+    let below = path.iter().skip(1);
+    below.filter(|node| other.contains(node)).count()
+}
+
 impl Stream {
+    /// Whether most of the nodes above the standby are above the parent, too.
+    pub(super) fn has_poor_standby(&self) -> bool {
+        let (Some(parent), Some(standby)) = (&self.parent, &self.standby) else {
+            return false;
+        };
+        let above = standby.path.len().saturating_sub(2);
+        2 * shared_ancestors(&standby.path, &parent.path) > above
+    }
+
     /// How long a pause may be before the parent is suspected.
     fn suspicion(&self) -> Duration {
         if self.progress.gap.is_zero() {
@@ -179,7 +198,11 @@ impl Overlay {
         };
         let looped = standby.path.contains(&own) || standby.path.len() >= PATH_MAX;
         if looped || standby.node == parent.node || !is_apart(&standby.path, parent.node) {
-            self.drop_standby(now, id, Reason::Loop);
+            return self.drop_standby(now, id, Reason::Loop);
+        }
+        if stream.has_poor_standby() && stream.search.is_none() {
+            let wait = self.random.jitter(IMPROVE_AFTER);
+            self.timers.set(Timer::Search(id), now.after(wait));
         }
     }
 
@@ -221,8 +244,8 @@ impl Overlay {
         true
     }
 
-    /// Turns to the standby. `former`, the parent until now, is heard until the
-    /// first newer chunk if it may still send; false if there is no standby.
+    /// Turns to the standby. `former`, the parent until now, is heard until the standby
+    /// has caught up if it may still send; false if there is no standby.
     pub(super) fn activate(&mut self, now: Time, id: StreamId, former: Option<Parent>) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else {
             return false;
@@ -244,18 +267,16 @@ impl Overlay {
             newest: standby.newest,
             since: now,
             begun: stream.progress.newest > (0, 0),
+            came: false,
             others: Vec::new(),
         });
         let older = stream.former.take();
-        stream.former = former.map(|parent| Former {
-            conn: parent.conn,
-            ticket: parent.ticket,
-            since: now,
-        });
+        stream.former = former.map(|parent| Former { parent, since: now });
         self.timers.clear(Timer::Search(id));
         self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
         if let Some(older) = older {
-            self.cancel(older.conn, older.ticket, Reason::OtherChosen);
+            let (conn, ticket) = (older.parent.conn, older.parent.ticket);
+            self.cancel(conn, ticket, Reason::OtherChosen);
         }
         self.act(Action::Activate {
             conn,
@@ -270,12 +291,49 @@ impl Overlay {
         true
     }
 
-    /// Something newer is here: the parent before this one has done its part.
+    /// Hears the parent until now for as long as the new one has not caught up.
+    pub(super) fn keep_former(&mut self, now: Time, id: StreamId, parent: Parent) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.former = Some(Former { parent, since: now });
+        }
+    }
+
+    /// What is newest comes from elsewhere: the parent before this one has done its part.
     pub(super) fn let_former_go(&mut self, id: StreamId) {
         let former = self.streams.get_mut(&id).and_then(|s| s.former.take());
         if let Some(former) = former {
-            self.cancel(former.conn, former.ticket, Reason::OtherChosen);
+            let (conn, ticket) = (former.parent.conn, former.parent.ticket);
+            self.cancel(conn, ticket, Reason::OtherChosen);
         }
+    }
+
+    /// The parent before this one has been heard for long enough. If the new one has sent
+    /// nothing at all while the old one went on, the change was a mistake.
+    fn judge_former(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let goes_on = now.since(stream.progressed) < stream.suspicion();
+        let silent = stream.parent.as_ref().is_some_and(|parent| !parent.came);
+        let leaves = |former: &Former| {
+            let peer = self.peers.get(&former.parent.conn);
+            peer.is_none_or(|peer| peer.leaving)
+        };
+        let back = stream.former.take_if(|f| goes_on && silent && !leaves(f));
+        let Some(former) = back else {
+            return self.let_former_go(id);
+        };
+        let node = former.parent.node;
+        stream.switches += 1;
+        let failed = stream.parent.replace(former.parent);
+        if let Some(failed) = failed {
+            self.blame(now, id, &failed);
+            self.cancel(failed.conn, failed.ticket, Reason::Stalled);
+            self.changed(Change::ParentLost(id, failed.node, Reason::Stalled));
+        }
+        self.changed(Change::Parent(id, node));
+        self.tell_path(id);
+        self.seek_standby_soon(now, id);
     }
 
     /// Looks whether the parent still does what it promised, and sets when to look again.
@@ -286,7 +344,7 @@ impl Overlay {
         };
         let old = |former: &Former| now.since(former.since) >= FORMER;
         if stream.former.as_ref().is_some_and(old) {
-            self.let_former_go(id);
+            self.judge_former(now, id);
         }
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
@@ -365,7 +423,16 @@ impl Overlay {
         };
         let behind = parent.newest > stream.progress.newest;
         let gap_known = !stream.progress.gap.is_zero();
+        // A standby stands in another branch: what it has, the source has sent.
+        let ready = stream.standby.as_ref();
+        let belied = ready.is_some_and(|standby| {
+            standby.supply == Supply::Ok && standby.newest > stream.progress.newest
+        });
         match parent.supply {
+            Supply::Ok if !parent.begun && belied => FIRST_BELIED,
+            Supply::NoSource if belied => STALL + quiet.spread(REPAIR),
+            // It never sent anything, and the publisher itself says otherwise.
+            Supply::NoSource if !parent.came && self.is_said_live(id) => 2 * STALL,
             Supply::Ok if !parent.begun => super::search::FIRST,
             Supply::Ok if behind && gap_known => BEHIND.max(stream.progress.gap * 4),
             Supply::Ok if behind => STALL + STALL / 2,
@@ -397,9 +464,8 @@ impl Overlay {
         let former = stream.parent.take();
         stream.switches += 1;
         if let Some(parent) = &former {
-            let node = parent.node;
-            self.avoid(id, node, now.after(SEEK_AGAIN));
-            self.changed(Change::ParentLost(id, node, Reason::Stalled));
+            self.blame(now, id, parent);
+            self.changed(Change::ParentLost(id, parent.node, Reason::Stalled));
         }
         self.activate(now, id, former);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::audience::Audience;
 use super::event::{ConnId, Time};
 use super::records::Resolved;
 use super::{KnownStream, Overlay};
@@ -63,6 +64,10 @@ pub struct StreamView {
     pub intake: Option<IntakeView>,
     /// Viewers in this node's part of the tree.
     pub viewers: u32,
+    /// How those are served who have it by way of this node.
+    pub audience: Audience,
+    /// Free places in this node's part of the tree.
+    pub places: u32,
 }
 
 /// A child's ticket.
@@ -235,6 +240,8 @@ impl Overlay {
             own,
             intake,
             viewers: self.subtree(id).0,
+            audience: self.audience(id),
+            places: self.places(id),
         })
     }
 

@@ -73,6 +73,11 @@ impl Exact {
                 .is_some_and(|mask| (mask >> chunk) & 1 == 1)
     }
 
+    /// Whether a frame is about as new as anything here.
+    pub(super) fn is_front(&self, number: u32) -> bool {
+        self.newest <= Some(number + 12)
+    }
+
     /// The newest group that anything is here of.
     pub(super) fn newest_group(&self, programme: &Programme) -> Option<u64> {
         let part = self.parts.keys().next_back().copied();
@@ -165,6 +170,7 @@ impl Exact {
             peak_bps: if known { programme.bitrate_bps } else { 0 },
             last: self.last.unwrap_or_default(),
             gap: self.gaps.usual(),
+            lost: 0,
         })
     }
 

@@ -151,6 +151,7 @@ impl Flow {
             } else {
                 Duration::ZERO
             },
+            lost: 0,
         })
     }
 }

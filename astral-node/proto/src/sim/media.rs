@@ -9,7 +9,7 @@ use super::node::{Held, Route};
 use super::scenario::{Lie, Media};
 use super::{Happening, Running, Sim};
 use crate::ids::{StreamId, TicketId};
-use crate::overlay::Time;
+use crate::overlay::{Event, Time};
 use crate::wire::control::Have;
 
 /// What a relay takes to verify a chunk and pass it on.
@@ -218,6 +218,9 @@ impl Sim {
         };
         intake.delay_us = delay_us;
         self.reflow(index, running.map_or(1.0, |running| running.speed.into()));
+        if running.is_some() {
+            self.came(index, end, ticket, true);
+        }
     }
 
     /// Looks what comes to a node now, and passes a change on.
@@ -289,7 +292,32 @@ impl Sim {
             let name = (u64::from(chunk.number) << 8) | u64::from(chunk.chunk);
             self.note(index, 4, &name.to_le_bytes());
             self.store_chunk(index, stream, chunk);
+            let store = self.nodes[index as usize].store(stream);
+            let front = store.is_some_and(|store| match &store.media {
+                Held::Exact(exact) => exact.is_front(chunk.number),
+                Held::Flow(_) => false,
+            });
+            self.came(index, end, ticket, front);
         }
+    }
+
+    /// Tells the overlay of the first that comes under a ticket, and of the first of that
+    /// which is among the newest.
+    fn came(&mut self, index: u32, end: End, ticket: TicketId, level: bool) {
+        let Some(intake) = self.nodes[index as usize].intake_mut(end, ticket) else {
+            return;
+        };
+        if intake.came >= Some(level) {
+            return;
+        }
+        intake.came = Some(level);
+        let conn = end.conn();
+        let event = Event::Came {
+            conn,
+            ticket,
+            level,
+        };
+        self.event(index, event);
     }
 
     /// A chunk comes into a node's store, and goes on to its children.

@@ -226,6 +226,10 @@ impl Sim {
             && self.nodes[node as usize].frozen_until > self.now
         {
             let until = self.nodes[node as usize].frozen_until;
+            if matches!(what, Happening::Wake(_)) {
+                let wake = &mut self.nodes[node as usize].wake;
+                *wake = (*wake).max(until);
+            }
             return self.queue.push(until, what);
         }
         match what {

@@ -71,6 +71,9 @@ pub(super) struct Intake {
     pub(super) stream: u32,
     /// As a flow: the delay from the source with which it arrives.
     pub(super) delay_us: Option<u32>,
+    /// Whether anything has come, and whether that was what is newest: as the overlay
+    /// was told.
+    pub(super) came: Option<bool>,
 }
 
 /// What a node holds of a stream.

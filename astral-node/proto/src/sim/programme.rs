@@ -189,9 +189,8 @@ mod tests {
         for number in [0, 1, 57, group, group * 7 + 13] {
             assert_eq!(programme.number(programme.place(number)), number);
         }
-        assert_eq!(
-            programme.chunks(0).count(),
-            7,
+        assert!(
+            programme.chunks(0).count() > 4,
             "a keyframe has several chunks"
         );
         assert_eq!(programme.newest(2_050_000), (2, 2));

@@ -376,6 +376,8 @@ impl Sim {
                     self.set_route(index, route);
                 }
             }
+            // No store here tells of holes (`Event::Missing`), so that nobody fetches.
+            Action::Serve { .. } => {}
             Action::ClearRoute { conn, ticket } => self.clear_route(index, End::of(conn), ticket),
             Action::Expect {
                 conn,
@@ -462,6 +464,7 @@ impl Sim {
             ticket,
             stream,
             delay_us: None,
+            came: None,
         };
         self.nodes[index as usize].intakes.push(intake);
     }

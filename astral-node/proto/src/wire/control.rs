@@ -11,8 +11,8 @@ use super::varint::put_varint;
 use super::{Reader, WireError};
 use crate::ids::{NodeId, SIGNATURE_LEN, StreamId, TicketId};
 use crate::limits::{
-    ADDRESSES_MAX, FETCH_FRAMES_MAX, GROUP_FRAMES_MAX, HAVE_GROUPS_MAX, MESSAGE_BYTES_MAX,
-    PATH_MAX, RECORD_BYTES_MAX, RECORDS_PER_MESSAGE, REFERRALS_MAX, TRACK_MAX,
+    ADDRESSES_MAX, DELAY_CLASSES, FETCH_FRAMES_MAX, GROUP_FRAMES_MAX, HAVE_GROUPS_MAX,
+    MESSAGE_BYTES_MAX, PATH_MAX, RECORD_BYTES_MAX, RECORDS_PER_MESSAGE, REFERRALS_MAX, TRACK_MAX,
 };
 use crate::record::Address;
 
@@ -397,6 +397,19 @@ messages! {
         /// Whom to turn to instead.
         0 referrals: Vec<Referral>,
     }
+    /// How those are served who have the stream by way of the sender, itself included.
+    22 Audience {
+        /// The ticket under which the stream comes to the sender.
+        0 id: TicketId,
+        /// Viewers by class of expected delay from the source.
+        1 delays: Vec<u32>,
+        /// Most nodes between the source and any of them.
+        2 depth: u32,
+        /// Pauses of over a second in the last minute, of all of them.
+        3 stalls: u32,
+        /// Frames lost in the last minute, of all of them.
+        4 lost: u32,
+    }
 }
 
 impl Message {
@@ -462,6 +475,7 @@ impl Message {
             Self::Fetch(m) => at_most("Fetch: frames", m.count as usize, FETCH_FRAMES_MAX as usize),
             Self::Introduce(m) => at_most("Introduce: addresses", m.addresses.len(), ADDRESSES_MAX),
             Self::Leaving(m) => referrals(&m.referrals),
+            Self::Audience(m) => at_most("Audience: delays", m.delays.len(), DELAY_CLASSES),
             Self::Hello(_)
             | Self::Register(_)
             | Self::Registered(_)

@@ -6,7 +6,7 @@ use super::*;
 const GAP_MAX: Duration = Duration::from_millis(300);
 
 /// Publisher 0 feeds relays 1 and 2, relay 1 feeds viewer 3, which knows both relays.
-fn diamond() -> Net {
+pub(super) fn diamond() -> Net {
     let mut net = Net::new(&[2, 2, 2, 0]);
     for node in [1, 2] {
         net.bootstrap(node, 0);
@@ -27,7 +27,7 @@ fn diamond() -> Net {
     net
 }
 
-fn standby(net: &Net, node: usize) -> Option<NodeId> {
+pub(super) fn standby(net: &Net, node: usize) -> Option<NodeId> {
     let view = net.nodes[node].overlay.stream_view(net.now, net.stream())?;
     view.intake?.standby
 }
@@ -135,6 +135,44 @@ fn break_further_up_is_repaired_where_it_is() {
     assert_eq!(switches(&net, 4), 0);
     assert!(net.gap(4) <= GAP_MAX, "gap of {:?}", net.gap(4));
     net.check(&[2, 3, 4]);
+}
+
+#[test]
+fn standby_that_would_fail_with_the_parents_parent_is_replaced_by_a_better_one() {
+    // 0 feeds 1 and 2; 1 feeds 3 and 4; 5 is fed by 3, and knows 4 first.
+    let mut net = Net::new(&[2, 2, 2, 2, 2, 0]);
+    for node in [1, 2] {
+        net.bootstrap(node, 0);
+    }
+    net.run(Duration::from_secs(1));
+    net.publish();
+    net.run(Duration::from_millis(200));
+    for node in [1, 2] {
+        net.watch(node);
+    }
+    net.run(Duration::from_secs(1));
+    for node in [3, 4] {
+        net.bootstrap(node, 1);
+        net.run(Duration::from_millis(300));
+        net.watch(node);
+        net.run(Duration::from_secs(1));
+        assert_eq!(net.parent(node), Some(net.id(1)));
+    }
+    net.bootstrap(5, 3);
+    net.run(Duration::from_millis(300));
+    net.watch(5);
+    net.run(Duration::from_secs(1));
+    net.bootstrap(5, 4);
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.parent(5), Some(net.id(3)));
+    net.bootstrap(5, 2);
+    net.run(Duration::from_secs(60));
+    let stands = standby(&net, 5);
+    assert!(
+        stands == Some(net.id(2)) || stands == Some(net.id(0)),
+        "{stands:?}"
+    );
+    assert_eq!(switches(&net, 5), 0);
 }
 
 #[test]
