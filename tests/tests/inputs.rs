@@ -2,7 +2,6 @@
 //! fragmented MP4 and MPEG-TS come out at a third one, all at once through three nodes.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use astral_media::track::TrackKind;
 use astral_proto::api::{Ingest, Stream};
@@ -11,13 +10,15 @@ use astral_tests::chain::join;
 use astral_tests::ffmpeg::{Decoded, Encoder, decoded, make};
 use astral_tests::process::{Launch, Node};
 use astral_tests::wait::{check, s, until};
-use astral_tests::{ertmp, media, places, turn};
+use astral_tests::{ertmp, media, turn};
 use bytes::Bytes;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 /// Furthest that sound and picture may move against each other, microseconds.
 const OFFSET_MAX_US: i64 = 20_000;
+/// Furthest that a picture may move against the first, microseconds.
+const PICTURE_MAX_US: i64 = 2_000;
 /// Sound from before the first picture is left out: at most so many coded frames.
 const SOUND_BEFORE_MAX: usize = 12;
 /// Decoded pieces after which a decoder that began later says the same.
@@ -31,17 +32,24 @@ const SOUND: &str = "-f lavfi -i sine=f=440:beep_factor=4:r=48000";
 const H264: &str = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -g 25 -sc_threshold 0";
 const H265: &str =
     "-c:v libx265 -preset ultrafast -pix_fmt yuv420p -x265-params log-level=none:keyint=25";
+
+/// ffmpeg 5.1 reads fragments with negative offsets, which B-frames make, too late: clips
+/// whose times it is to judge have none there. Those by RTMP, FLV and MPEG-TS have.
+fn no_b(clip: &[&str]) -> &'static str {
+    match clip {
+        _ if clip.contains(&H264) => "-bf 0",
+        _ if clip.contains(&H265) => "-x265-params log-level=none:keyint=25:bframes=0",
+        _ => "",
+    }
+}
+
 const AV1: &str = "-c:v libaom-av1 -cpu-used 8 -usage realtime -pix_fmt yuv420p -g 25";
 const AAC: &str = "-c:a aac -ac 2";
 const OPUS: &str = "-c:a libopus -b:a 64k";
 const FMP4: &str = "-f mp4 -movflags +cmaf+frag_keyframe -frag_duration 200000";
 
-/// ffmpeg 5.1 writes wrong times for it: the second picture some 20 ms late, and a third of
-/// the sound. The sound is put right by its samples, which is what is to be seen here.
-const EVERY_FRAME: &str = "-f mp4 -movflags +frag_every_frame+empty_moov+default_base_moof";
-
 /// How a clip is sent.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Way {
     /// By ffmpeg over RTMP.
     Rtmp,
@@ -62,23 +70,20 @@ struct Input {
     way: Way,
     /// MPEG-TS has a place for it.
     ts: bool,
-    /// Furthest that a picture may move, microseconds.
-    slack_us: i64,
 }
 
 fn input(name: &'static str, clip: &[&str], kind: &'static str, way: Way) -> Input {
-    let fragments = if kind == "mp4" { FMP4 } else { "" };
+    let fragments = if kind == "mp4" {
+        format!("{} {FMP4}", no_b(clip))
+    } else {
+        String::new()
+    };
     Input {
         name,
         clip: format!("{} -t 4 {fragments}", clip.join(" ")),
         kind,
         way,
         ts: !clip.contains(&AV1),
-        slack_us: if way == Way::Put(EVERY_FRAME) {
-            45_000
-        } else {
-            2_000
-        },
     }
 }
 
@@ -109,12 +114,6 @@ fn inputs() -> Vec<Input> {
         input("TS H.265 Opus", &[PICTURE, SOUND, H265, OPUS], "ts", ts),
         input("Sound alone", &[SOUND, AAC], "ts", ts),
         input("Picture alone", &[PICTURE, H264], "flv", Rtmp),
-        input(
-            "Every frame",
-            &[PICTURE, SOUND, H264, AAC],
-            "flv",
-            Put(EVERY_FRAME),
-        ),
         input("Uneven", &[PICTURE, SOUND, uneven, H264, AAC], "mp4", fmp4),
     ]
 }
@@ -155,6 +154,17 @@ impl Nodes {
         }
         published
     }
+}
+
+/// Makes a clip. ffmpeg 5.1 knows AV1's configuration only once it is encoded, and would
+/// write an empty one into the first `moov`: so it is copied from Matroska.
+fn film(input: &Input, clip: &Path) {
+    if input.ts {
+        return make(&input.clip, clip);
+    }
+    let first = clip.with_extension("mkv");
+    make(&input.clip.replace(FMP4, ""), &first);
+    make(&format!("-i {} -c copy {FMP4}", first.display()), clip);
 }
 
 /// A clip on its way.
@@ -283,7 +293,7 @@ impl Running {
         for (n, pair) in sent[0].iter().zip(&came[0]).enumerate() {
             let moved = (pair.0.pts - sent[0][0].pts) - (pair.1.pts - came[0][0].pts);
             assert!(
-                moved.abs() < self.input.slack_us,
+                moved.abs() < PICTURE_MAX_US,
                 "{what}: picture {n} by {moved} µs"
             );
         }
@@ -305,10 +315,7 @@ impl Running {
                 came[0].len(),
                 came[1].len()
             );
-            assert!(
-                moved.abs() < OFFSET_MAX_US.max(self.input.slack_us),
-                "{what}: {moved} µs"
-            );
+            assert!(moved.abs() < OFFSET_MAX_US, "{what}: {moved} µs");
         }
     }
 }
@@ -333,7 +340,7 @@ async fn every_input_comes_out_at_the_third_node_as_it_went_in() {
         let clip = dir
             .path()
             .join(format!("{}.{}", published.0.id, input.kind));
-        make(&input.clip, &clip);
+        film(&input, &clip);
         (input, published, clip)
     });
     let clips: Vec<_> = clips.collect();
@@ -355,59 +362,6 @@ async fn every_input_comes_out_at_the_third_node_as_it_went_in() {
         refused.status, 422,
         "AV1 has no place in MPEG-TS: {refused}"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_of_resolution_is_a_new_epoch_that_players_follow() {
-    let _turn = turn::shared().await;
-    let dir = folder();
-    let nodes = Nodes::start(1).await;
-    let published = nodes.publish(&["Two sizes"]).await;
-    let (stream, ingest) = &published[0];
-    let mut both = Vec::new();
-    for (n, size) in ["160x90", "96x64"].into_iter().enumerate() {
-        let part = dir.path().join(format!("part-{n}.ts"));
-        let picture = PICTURE.replace("160x90", size);
-        let shift = n * 2;
-        make(
-            &format!("{picture} {SOUND} {H264} {AAC} -t 2 -output_ts_offset {shift}"),
-            &part,
-        );
-        both.extend(std::fs::read(&part).expect("the part"));
-    }
-    let clip = dir.path().join("both.ts");
-    std::fs::write(&clip, both).expect("room for the clip");
-    let mut input = input("Two sizes", &[], "ts", Way::Put("-f mpegts"));
-    input.clip = String::new();
-    let mut running = Running::start(&nodes, input, stream, ingest, clip.clone());
-    // The counters of the two parts do not follow each other, and ffmpeg cuts there.
-    running.sent[1].clear();
-    running.sent().await;
-    let ts = running.ts.as_ref().expect("it has one");
-    let sizes = |bytes: &[u8], name: &str| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, bytes).expect("room for a recording");
-        widths(&path)
-    };
-    until("both sizes as MPEG-TS", s(30), async || {
-        let seen = sizes(&ts.bytes(), "came.ts");
-        check(seen == [(160, 50), (96, 50)], format!("{seen:?}"))
-    })
-    .await;
-    until("both configurations as MP4", s(30), async || {
-        let bytes = running.mp4.bytes();
-        let inits = bytes.windows(4).filter(|four| four == b"moov").count();
-        let pictures = media::frames(&media::read(&bytes), TrackKind::Video).len();
-        check(
-            (inits, pictures) == (2, 100),
-            format!("{inits}, {pictures}"),
-        )
-    })
-    .await;
-    let epochs = nodes.viewer.api.stream(&stream.id.to_string()).await.epoch;
-    println!("two sizes: epoch {epochs}");
-    let shown = nodes.viewer.api.stream(&stream.id.to_string()).await;
-    assert_eq!(shown.tracks[0].width, Some(96), "{shown:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,24 +389,4 @@ async fn an_encoder_that_is_silent_for_ten_seconds_loses_nothing() {
     running.check(dir.path()).await;
     let shown = nodes.viewer.api.stream(&stream.id.to_string()).await;
     assert_eq!(shown.local.frames_lost, 0);
-}
-
-/// Decoded pictures in a row of each width.
-fn widths(file: &Path) -> Vec<(u32, usize)> {
-    let ffprobe = places::ffmpeg().with_file_name("ffprobe");
-    let mut command = Command::new(ffprobe);
-    command.args(["-v", "quiet", "-select_streams", "v:0"]);
-    command.args(["-show_entries", "frame=width", "-of", "csv=p=0"]);
-    let output = command.arg(file).output().expect("ffprobe starts");
-    let mut runs: Vec<(u32, usize)> = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let Ok(width) = line.trim_matches(',').parse() else {
-            continue;
-        };
-        match runs.last_mut() {
-            Some((last, count)) if *last == width => *count += 1,
-            Some(_) | None => runs.push((width, 1)),
-        }
-    }
-    runs
 }
