@@ -357,7 +357,7 @@ impl Overlay {
             Standing::Unreachable => RoleReason::Unreachable,
             _ if self.budget.never_forwards() => RoleReason::NotForwarding,
             Standing::Unproven if !self.peers.is_empty() => RoleReason::Unproven,
-            _ => RoleReason::OthersServe,
+            Standing::Reachable | Standing::Unproven | Standing::Local => RoleReason::OthersServe,
         };
         let found = self.seek_registration(now);
         if found || mode == Mode::Never {
