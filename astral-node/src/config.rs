@@ -366,7 +366,7 @@ struct Options {
     #[serde(alias = "require_token")]
     require_token: Option<bool>,
 
-    /// Detach from the terminal and log to <data-dir>/astral-node.log; returns once the node
+    /// Detach from the terminal and log to DATA-DIR/astral-node.log; returns once the node
     /// listens [default: false]
     #[arg(
         short = 'D',

@@ -27,7 +27,9 @@ struct Family {
 
 impl Family {
     async fn start(name: &str) -> Self {
-        let publisher = Launch::new("publisher").limit("100mbit").start().await;
+        // No supernode, since the viewer would register with it and be fed by it.
+        let publisher = Launch::new("publisher").option("--supernode", "never");
+        let publisher = publisher.limit("100mbit").start().await;
         let (stream, ingest) = publisher.api.publish(name).await;
         let encoder = Encoder::rtmp(Clip::small(120), &ingest);
         let mut relays = Vec::new();

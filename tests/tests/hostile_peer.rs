@@ -58,7 +58,7 @@ struct Publisher {
 
 impl Publisher {
     async fn start(name: &'static str, streams: &[&str]) -> Self {
-        let node = Launch::new(name).limit("unlimited").start().await;
+        let node = alone(name).limit("unlimited").start().await;
         let (mut ids, mut encoders) = (vec![], vec![]);
         for name in streams {
             let (stream, ingest) = node.api.publish(name).await;
@@ -71,6 +71,12 @@ impl Publisher {
             _encoders: encoders,
         }
     }
+}
+
+/// A node that keeps to those it is told of: through a supernode it would find another
+/// parent, and play on.
+fn alone(name: &'static str) -> Launch {
+    Launch::new(name).option("--supernode", "never")
 }
 
 /// Numbers of the frames in a recording; panics at one that no encoder made.
@@ -145,7 +151,7 @@ impl Scene {
     }
 
     async fn around(relay: Relay, stream: StreamId, other: &Publisher) -> Self {
-        let viewer = Launch::new("viewer")
+        let viewer = alone("viewer")
             .option("--peer", relay.endpoint.address)
             .peer(&other.node)
             .start()

@@ -90,7 +90,7 @@ async fn publish_with(program: &str, expected: usize) {
     let viewer = Launch::new("viewer").peer(&publisher).start().await;
     let clip = CLIP.path();
     for number in 0..expected {
-        let name = format!("{program} {number}");
+        let name = format!("by {program} {number}");
         let printed = says(&publisher, &["publish", &name]).await;
         let lines = printed.lines().map(str::trim);
         let lines: Vec<_> = lines.filter(|line| line.starts_with(program)).collect();

@@ -1118,7 +1118,10 @@ impl Overlay {
         if !came {
             return;
         }
-        if let Some(parent) = stream.parent.as_mut().filter(|parent| at >= parent.since) {
+        // The catalog comes at once, the first picture maybe only with the next keyframe.
+        let media = progress.newest > (0, 0);
+        let since = |parent: &&mut Parent| media && at >= parent.since;
+        if let Some(parent) = stream.parent.as_mut().filter(since) {
             parent.begun = true;
             stream.quiet = None;
         }

@@ -246,9 +246,9 @@ async fn asking_for_a_ticket_tells_what_came_of_it() {
     let own = node.ask("POST", path, &json, "{}").await;
     assert_eq!((own.status, &own.body[..]), (200, &b"null"[..]));
     let to = |id| format!("{{\"destination\":\"{id}\"}}");
-    for unwilling in [other.handle.id(), node_id(9)] {
+    for (unwilling, status) in [(other.handle.id(), 403), (node_id(9), 404)] {
         let reply = node.ask("POST", path, &json, &to(unwilling)).await;
-        reply.is_problem(403);
+        reply.is_problem(status);
     }
     node.ask("POST", path, &json, "{\"destination\":\"x\"}")
         .await
