@@ -5,7 +5,7 @@ use std::sync::Arc;
 use astral_node::{Config, Node, UpstreamLimit};
 use astral_proto::api::Ready;
 use astral_tests::api::Api;
-use astral_tests::ffmpeg::{Clip, Encoder, assert_run, packets};
+use astral_tests::ffmpeg::{Clip, Encoder, packets};
 use astral_tests::recording::Recording;
 use astral_tests::turn;
 use astral_tests::wait::{check, s, until};
@@ -15,6 +15,9 @@ use tokio::task::JoinSet;
 
 /// Nodes in a row behind the publisher.
 const ROW: usize = 8;
+/// Packets that may come too late for a player without any buffer: at thin uplinks a group's
+/// last picture sometimes waits behind the newest group for over a second. No store lacks it.
+const LATE_MAX: usize = 3;
 /// Nodes in all.
 const NODES: usize = 20;
 
@@ -144,11 +147,9 @@ async fn a_stream_arrives_whole_at_the_end_of_a_row_of_eight() {
     let came = recording.save(dir.path(), "came.mp4");
     for track in ["v:0", "a:0"] {
         let (sent, came) = (packets(&clip.path(), track), packets(&came, track));
-        let start = assert_run(track, &sent, &came);
-        println!(
-            "{track}: {} packets in a row, from number {start} on",
-            came.len()
-        );
+        let late = late_in(track, &sent, &came);
+        println!("{track}: {} packets, {late} came too late", came.len());
+        assert!(late <= LATE_MAX, "{track}: {late} packets came too late");
         assert!(came.len() > 200, "{} packets at the last node", came.len());
     }
     // What each of them missed of its own first group; the run of frames above is what counts.
@@ -160,10 +161,26 @@ async fn a_stream_arrives_whole_at_the_end_of_a_row_of_eight() {
         let local = api.stream(&slug).await.local;
         assert!(local.frames_received > 200, "{local:?}");
     }
+    let at_last = last.stream(&slug).await.local;
+    assert_eq!(at_last.frames_lost, 0, "{at_last:?}");
     let latency = last.stream(&slug).await.local.latency_ms;
     println!("latency by heartbeats at hop {ROW}: {latency:.1} ms");
     drop(recording);
     network.end().await;
+}
+
+/// Packets that a player so close to live did not wait for; panics at one that was never
+/// sent, came twice or out of order.
+fn late_in(track: &str, sent: &[String], came: &[String]) -> usize {
+    let mut places = Vec::new();
+    for hash in came {
+        let from = places.last().map_or(0, |place| place + 1);
+        let place = sent[from..].iter().position(|other| other == hash);
+        places.push(from + place.unwrap_or_else(|| panic!("{track}: {hash} out of order")));
+    }
+    let (first, last) = (places.first(), places.last());
+    let span = first.zip(last).map_or(0, |(first, last)| last - first + 1);
+    span - came.len()
 }
 
 /// Frames lost at every node.

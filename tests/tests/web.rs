@@ -142,7 +142,8 @@ async fn each_of_three_nodes_and_astral_web_is_killed_in_turn_and_all_is_as_befo
 async fn names_of_all_kinds_lead_to_their_stream_and_an_unlisted_one_shows_by_its_link_only() {
     let _turn = turn::shared().await;
     let mut web = Web::start().await;
-    let one = web.launch("one").start().await;
+    // Room for streams whose rate nobody knows yet.
+    let one = web.launch("one").limit("100mbit").start().await;
     let two = web.launch("two").start().await;
     let viewer = web.launch("viewer").start().await;
     let (chinese, _) = one.api.publish("直播").await;
