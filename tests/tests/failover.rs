@@ -68,7 +68,7 @@ impl Family {
 
     /// Waits until the viewer is fed by a relay and has a standby; answers the relay's place.
     async fn settled(&self) -> usize {
-        until("a parent and a standby", s(30), async || {
+        until("a parent and a standby", s(90), async || {
             let local = self.viewer.api.stream(&self.slug()).await.local;
             let of = |node: &Option<Node>| {
                 node.as_ref()

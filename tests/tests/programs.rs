@@ -93,7 +93,9 @@ async fn publish_with(program: &str, expected: usize) {
         let name = format!("by {program} {number}");
         let printed = says(&publisher, &["publish", &name]).await;
         let lines = printed.lines().map(str::trim);
-        let lines: Vec<_> = lines.filter(|line| line.starts_with(program)).collect();
+        let lines: Vec<_> = lines
+            .filter(|line| line.starts_with(&format!("{program} ")))
+            .collect();
         assert_eq!(lines.len(), expected, "{printed}");
         let stream = publisher.api.stream(&name.replace([' ', '.'], "-")).await;
         astral_tests::chain::join(&viewer, &stream).await;

@@ -238,6 +238,7 @@ impl Overlay {
                 let free = *node != self.id
                     && !self.by_node.contains_key(node)
                     && !place.failed.contains_key(node)
+                    && !self.is_banned(now, *node)
                     && !self.is_dialling(*node);
                 let removed = known.record.value().removed == Some(true);
                 counts && free && !removed && (anybody || serves(&known.record))
