@@ -14,6 +14,7 @@ has_schemathesis() {
 
 missing=()
 command -v ffmpeg >/dev/null || missing+=(ffmpeg)
+# For networks of namespaces, and README's lines, each on a machine of its own.
 if [ "$(uname)" = Linux ]; then
   command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
   command -v nft >/dev/null || [ -x /usr/sbin/nft ] || missing+=(nftables)
@@ -23,8 +24,7 @@ if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null 
   # Without a font the page's words are empty boxes on its screenshots.
   missing+=(chromium fonts-dejavu-core)
 fi
-# For README's lines, each on a machine of its own, and for the service's unit.
-command -v ip >/dev/null || missing+=(iproute2)
+# For the service's unit.
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 if ! has_schemathesis && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
   missing+=(python3 python3-venv)
