@@ -10,6 +10,7 @@ use hyper::Method;
 use tokio::task::JoinHandle;
 
 use crate::api::Api;
+use crate::ffmpeg::{Clip, assert_run, packets};
 use crate::fmp4::{Fragment, Part, Splitter};
 use crate::wait::{check, until};
 
@@ -124,6 +125,19 @@ impl Recording {
             )
         })
         .await;
+    }
+
+    /// Checks that every picture and every piece of sound of `clip` that came is the next
+    /// one that was sent.
+    pub fn assert_whole(&self, clip: Clip) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let came = self.save(dir.path(), "came.mp4");
+        for track in ["v:0", "a:0"] {
+            let (sent, came) = (packets(&clip.path(), track), packets(&came, track));
+            // The last one may have been cut by the end of the recording.
+            assert_run(track, &sent, &came[..came.len() - 1]);
+        }
+        self.received().by_time();
     }
 
     /// Writes what was received, up to the last whole piece.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use astral_proto::api::{Stream, TicketState};
 use astral_tests::chain::{flows, join};
-use astral_tests::ffmpeg::{Clip, Encoder, assert_run, packets};
+use astral_tests::ffmpeg::{Clip, Encoder};
 use astral_tests::process::{Launch, Node};
 use astral_tests::recording::Recording;
 use astral_tests::turn;
@@ -112,19 +112,6 @@ fn longest_gap(recording: &Recording, since: Instant) -> Duration {
     gaps.max().unwrap_or_default()
 }
 
-/// Every picture and every piece of sound that came is the next one that was sent.
-fn assert_whole(recording: &Recording) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let came = recording.save(dir.path(), "came.mp4");
-    let sent = Clip::small(120).path();
-    for track in ["v:0", "a:0"] {
-        let (sent, came) = (packets(&sent, track), packets(&came, track));
-        // The last one may have been cut by the end of the recording.
-        assert_run(track, &sent, &came[..came.len() - 1]);
-    }
-    recording.received().by_time();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_parents_are_replaced_without_a_frame_lost() {
     let _turn = turn::alone().await;
@@ -158,7 +145,7 @@ async fn killed_parents_are_replaced_without_a_frame_lost() {
     gaps.sort();
     println!("gaps after kill -9: {gaps:?}");
     assert!(gaps.iter().all(|gap| *gap <= GAP_MAX), "{gaps:?}");
-    assert_whole(&recording);
+    recording.assert_whole(Clip::small(120));
     let local = family.viewer.api.stream(&family.slug()).await.local;
     assert_eq!(local.frames_lost, 0, "{local:?}");
 }
@@ -235,5 +222,5 @@ async fn a_parent_that_freezes_is_left_and_one_that_leaves_is_not_missed() {
         longest_gap(&recording, at)
     );
     assert!(frozen <= GAP_MAX, "{frozen:?}");
-    assert_whole(&recording);
+    recording.assert_whole(Clip::small(120));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use astral_tests::chain::{flows, join};
-use astral_tests::ffmpeg::{Clip, Encoder, assert_run, packets};
+use astral_tests::ffmpeg::{Clip, Encoder};
 use astral_tests::process::Launch;
 use astral_tests::recording::Recording;
 use astral_tests::turn;
@@ -11,17 +11,6 @@ use astral_tests::wait::s;
 
 /// Longest way from one player to another that a test bears on a busy machine.
 const LATE_MAX: Duration = s(2);
-
-fn assert_whole(clip: Clip, recording: &Recording) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let came = recording.save(dir.path(), "came.mp4");
-    for track in ["v:0", "a:0"] {
-        let (sent, came) = (packets(&clip.path(), track), packets(&came, track));
-        // The last one may have been cut by the end of the recording.
-        assert_run(track, &sent, &came[..came.len() - 1]);
-    }
-    recording.received().by_time();
-}
 
 /// How much later the last hundred pictures came at one player than at the other: the
 /// median and the most.
@@ -65,7 +54,7 @@ async fn a_viewer_behind_a_thin_uplink_with_long_groups_does_not_fall_behind() {
     let (median, most) = late(&there, &here);
     println!("pictures come {median:?} later than at the publisher, {most:?} at the most");
     assert!(median <= LATE_MAX, "{median:?}");
-    assert_whole(clip, &there);
+    there.assert_whole(clip);
     let local = viewer.api.stream(&stream.slug).await.local;
     assert_eq!((local.frames_lost, local.switches), (0, 0), "{local:?}");
 }
@@ -95,6 +84,6 @@ async fn several_who_come_at_once_to_a_thin_uplink_miss_nothing() {
         recording
             .wait("pictures", s(40), |came| came.samples(1) > 240)
             .await;
-        assert_whole(clip, recording);
+        recording.assert_whole(clip);
     }
 }

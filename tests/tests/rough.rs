@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use astral_proto::api::Stream;
 use astral_tests::chain::{ONE_COPY, flows, join};
-use astral_tests::ffmpeg::{Clip, Encoder, assert_run, packets};
+use astral_tests::ffmpeg::{Clip, Encoder};
 use astral_tests::process::{Launch, Node};
 use astral_tests::recording::Recording;
 use astral_tests::rough::{RoughLink, Way};
@@ -19,18 +19,6 @@ async fn more_pictures(recording: &Recording, more: u32, within: Duration) {
     let before = recording.received().samples(1);
     let enough = |came: &astral_tests::recording::Received| came.samples(1) >= before + more;
     recording.wait("more pictures", within, enough).await;
-}
-
-/// Every picture and every piece of sound that came is the next one that was sent.
-fn assert_whole(clip: Clip, recording: &Recording) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    let came = recording.save(dir.path(), "came.mp4");
-    for track in ["v:0", "a:0"] {
-        let (sent, came) = (packets(&clip.path(), track), packets(&came, track));
-        // The last one may have been cut by the end of the recording.
-        assert_run(track, &sent, &came[..came.len() - 1]);
-    }
-    recording.received().by_time();
 }
 
 /// Waits until a node knows so many others.
@@ -63,7 +51,7 @@ async fn a_chain_over_far_and_lossy_links_stays_whole() {
     flows(&viewer, &stream).await;
     let recording = Recording::start(&viewer.api, &stream.slug, "target_ms=1200");
     more_pictures(&recording, 450, s(40)).await;
-    assert_whole(clip, &recording);
+    recording.assert_whole(clip);
     let local = viewer.api.stream(&stream.slug).await.local;
     println!("over two links of 2 % loss and 100 ms there and back: {local:?}");
     assert_eq!(local.frames_lost, 0, "{local:?}");
@@ -247,7 +235,7 @@ async fn a_link_that_breaks_either_way_is_left_like_a_dead_parent() {
         link.to_caller(Way::CUT);
     })
     .await;
-    assert_whole(fork.clip, &recording);
+    recording.assert_whole(fork.clip);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,5 +255,5 @@ async fn a_link_that_loses_one_in_twenty_costs_no_frame_and_moves_nobody_to_and_
         longest_gap(&recording, at)
     );
     assert!(switches <= 2, "{switches}");
-    assert_whole(fork.clip, &recording);
+    recording.assert_whole(fork.clip);
 }
