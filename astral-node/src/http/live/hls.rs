@@ -190,8 +190,13 @@ async fn wait<T>(
 fn playable(store: &StreamStore) -> Option<Arc<Catalog>> {
     let catalog = store.catalog()?;
     store.target_duration_ms()?;
-    let main = catalog.video().or(catalog.tracks.first())?.id;
+    let main = main_track(&catalog)?;
     (!store.segments(main).is_empty()).then_some(catalog)
+}
+
+fn main_track(catalog: &Catalog) -> Option<u8> {
+    let main = catalog.video().or(catalog.tracks.first());
+    main.map(|track| track.id)
 }
 
 /// A playlist with what the player asked for, or the present one when it is held in vain:
@@ -219,23 +224,30 @@ async fn blocked(
     Ok(found.or_else(|| playlist(store, track)).unwrap_or(now))
 }
 
+/// The playlist as it is now; made at every chunk for each request that is held, so that
+/// every track is looked at once.
 fn playlist(store: &StreamStore, track: u8) -> Option<Playlist> {
-    let catalog = playable(store)?;
+    let catalog = store.catalog()?;
+    let main = main_track(&catalog)?;
     let segments = store.segments(track);
     let newest = segments.last()?;
     let target_ms = store.target_duration_ms()?;
     let part_target_ms = store.catalog_of(newest.epoch)?.part_target_ms;
-    let others = catalog.tracks.iter().filter(|other| other.id != track);
-    let reports = others.filter_map(|other| {
-        let segments = store.segments(other.id);
-        segments.last().map(|last| report(other.id, last))
-    });
+    let mut reports = Vec::new();
+    for other in catalog.tracks.iter().filter(|other| other.id != track) {
+        match store.segments(other.id).last() {
+            Some(last) => reports.push(report(other.id, last)),
+            // Players begin with the picture.
+            None if other.id == main => return None,
+            None => {}
+        }
+    }
     Some(Playlist {
         track,
         target_ms,
         part_target_ms,
         ended: store.state() == StreamState::Ended,
-        reports: reports.collect(),
+        reports,
         segments,
     })
 }

@@ -14,6 +14,8 @@ mod state;
 pub(super) mod ts;
 pub(super) mod ws;
 
+use std::time::Duration;
+
 use hyper::Uri;
 use serde::Deserialize;
 
@@ -21,6 +23,8 @@ use super::extract::query;
 use super::problem::Failure;
 use crate::store::StartAt;
 
+/// Longest wait for the first configuration; players give up not much later.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How far behind the newest frame playback begins, in milliseconds, unless the player says.
 const TARGET_MS: u32 = 1_200;
 /// Furthest, in milliseconds: what a store holds at least.

@@ -1,7 +1,6 @@
 //! `GET /live/{slug}/stream.mp4`: endless fragmented MP4 for players and tools.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -17,10 +16,7 @@ use super::super::problem::Failure;
 use super::super::{App, Caller};
 use super::egress::Egress;
 use super::feed::{Feed, Part};
-use super::wish;
-
-/// Longest wait for the first configuration; players give up not much later.
-const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{FIRST_TIMEOUT, wish};
 
 /// Answers once there is something to play; ends at a new configuration unless
 /// it is wanted in line, at the stream's end, and when the node stops.

@@ -3,7 +3,6 @@
 //! Unlike fragmented MP4 it goes on over a new configuration, which the tables announce.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use astral_media::catalog::Catalog;
 use astral_media::frame::Frame;
@@ -23,12 +22,9 @@ use tracing::debug;
 use super::super::problem::Failure;
 use super::super::{App, Caller};
 use super::egress::Egress;
-use super::wish;
+use super::{FIRST_TIMEOUT, wish};
 use crate::handle::{Live, ReaderGuard};
 use crate::store::{LiveEvent, LiveReader};
-
-/// Longest wait for the first configuration; players give up not much later.
-const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers once it is known what there is to play; ends at the stream's end, at a
 /// configuration that a transport stream cannot carry, and when the node stops.
