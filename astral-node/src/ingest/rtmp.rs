@@ -46,6 +46,8 @@ const DRAIN_REFUSED: Duration = Duration::from_secs(2);
 const DRAIN_ENDED: Duration = Duration::from_secs(3);
 /// Wait after a failed `accept`, such as for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// An acknowledgement that is due waits this long for the socket to be empty.
+const ACKNOWLEDGE: Duration = Duration::from_millis(100);
 /// Bytes read at a time.
 const PIECE: usize = 16 * 1024;
 
@@ -184,11 +186,14 @@ impl Connection {
             self.flush().await?;
         }
         let next_ping = self.pinged_at + PING;
-        let wake = if is_asking {
+        let mut wake = if is_asking {
             until.min(next_ping)
         } else {
             until
         };
+        if self.rtmp.owes_acknowledgement() {
+            wake = wake.min(Instant::now() + ACKNOWLEDGE);
+        }
         let read = tokio::select! {
             biased;
             () = shutdown.cancelled() => return Err(End::Shutdown),
@@ -200,7 +205,10 @@ impl Connection {
         let Ok(read) = read else {
             return match Instant::now() >= until {
                 true => Err(End::TimedOut(what)),
-                false => Ok(Vec::new()),
+                false => {
+                    self.rtmp.acknowledge();
+                    Ok(Vec::new())
+                }
             };
         };
         let count = read?;
@@ -209,7 +217,11 @@ impl Connection {
         }
         self.received += count as u64;
         self.heard_at = Instant::now();
-        Ok(self.rtmp.feed(&self.piece[..count])?)
+        let events = self.rtmp.feed(&self.piece[..count])?;
+        if count < self.piece.len() {
+            self.rtmp.acknowledge();
+        }
+        Ok(events)
     }
 
     /// Until when something must have come, and what.
@@ -268,7 +280,8 @@ impl Connection {
             return Ok(());
         }
         match timeout(WRITE, self.socket.write_all(&output)).await {
-            Ok(written) => Ok(written?),
+            // Nobody hears the reply, yet the last frames may still wait to be read.
+            Ok(_) => Ok(()),
             Err(_) => Err(End::TimedOut("room for a reply")),
         }
     }

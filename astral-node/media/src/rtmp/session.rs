@@ -200,7 +200,6 @@ impl Session {
             while let Some(message) = self.reader.next(&mut self.input)? {
                 events.extend(self.message(message)?);
             }
-            self.acknowledge();
         }
         Ok(events)
     }
@@ -246,6 +245,21 @@ impl Session {
     pub fn ping(&mut self, now_ms: u32) {
         if self.handshake == Handshake::Done {
             self.user_control(user::PING_REQUEST, now_ms);
+        }
+    }
+
+    /// Whether the client's window asks for an acknowledgement.
+    pub fn owes_acknowledgement(&self) -> bool {
+        self.received.wrapping_sub(self.acknowledged) >= self.window / 2
+    }
+
+    /// Acknowledges what came, if that is due. Best done when the socket has no more: an
+    /// encoder that closes with an acknowledgement unread loses what its kernel had not
+    /// sent yet.
+    pub fn acknowledge(&mut self) {
+        if self.owes_acknowledgement() {
+            self.acknowledged = self.received;
+            self.control(kind::ACKNOWLEDGEMENT, &self.received.to_be_bytes());
         }
     }
 
@@ -397,13 +411,6 @@ impl Session {
         self.reply(stream_id, &status);
         self.stage = Stage::Deaf;
         Some(Event::Unpublish)
-    }
-
-    fn acknowledge(&mut self) {
-        if self.received.wrapping_sub(self.acknowledged) >= self.window / 2 {
-            self.acknowledged = self.received;
-            self.control(kind::ACKNOWLEDGEMENT, &self.received.to_be_bytes());
-        }
     }
 
     fn check_output(&self) -> Result<(), RtmpError> {
