@@ -94,6 +94,14 @@ fn coded(track: &SourceTrack, sample: &Sample) -> (u8, Vec<u8>) {
 /// Sends an FLV file as the body of a `PUT`, each tag when it is due; panics unless all
 /// is taken.
 pub async fn put(url: &str, tags: &[Tag]) {
+    let header = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
+    let bodies = tags.iter().map(|tag| (tag.ms, in_file(tag)));
+    put_pieces(url, [(0, header)].into_iter().chain(bodies)).await;
+}
+
+/// Sends the body of a `PUT` piece by piece, each at so many milliseconds; panics unless
+/// all is taken.
+pub async fn put_pieces(url: &str, pieces: impl Iterator<Item = (u32, Vec<u8>)>) {
     let rest = url.strip_prefix("http://").expect("an http URL");
     let (authority, path) = rest.split_once('/').expect("a path");
     let mut socket = TcpStream::connect(authority).await.expect("the node");
@@ -103,9 +111,7 @@ pub async fn put(url: &str, tags: &[Tag]) {
     );
     socket.write_all(head.as_bytes()).await.expect("the node");
     let start = Instant::now();
-    let header = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
-    let bodies = tags.iter().map(|tag| (tag.ms, in_file(tag)));
-    for (ms, piece) in [(0, header)].into_iter().chain(bodies) {
+    for (ms, piece) in pieces {
         sleep_until(start + Duration::from_millis(ms.into())).await;
         let size = format!("{:x}\r\n", piece.len());
         let chunk = [size.as_bytes(), &piece, b"\r\n"].concat();

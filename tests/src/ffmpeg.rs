@@ -294,6 +294,8 @@ pub struct Decoded {
 pub fn decoded(file: &Path, track: &str) -> Vec<Decoded> {
     let mut command = ffmpeg();
     command.args(["-copyts", "-i"]).arg(file);
+    // A picture of another size is not scaled to that of the first.
+    command.args(["-autoscale", "0"]);
     command.args(["-map", &format!("0:{track}"), "-vsync", "passthrough"]);
     command.args(["-enc_time_base", "1:1000000", "-f", "framehash"]);
     let output = run(command.args(["-hash", "md5", "-"]));

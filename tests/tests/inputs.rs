@@ -46,6 +46,10 @@ fn no_b(clip: &[&str]) -> &'static str {
 const AV1: &str = "-c:v libaom-av1 -cpu-used 8 -usage realtime -pix_fmt yuv420p -g 25";
 const AAC: &str = "-c:a aac -ac 2";
 const OPUS: &str = "-c:a libopus -b:a 64k";
+/// Pieces of 200 ms in a clip of 4 s.
+const PIECES: usize = 20;
+/// The clip whose pictures change their size half-way.
+const SIZES: &str = "TS of two sizes";
 const FMP4: &str = "-f mp4 -movflags +cmaf+frag_keyframe -frag_duration 200000";
 
 /// How a clip is sent.
@@ -59,6 +63,8 @@ enum Way {
     Enhanced,
     /// The same tags as an FLV file over HTTP.
     Tags,
+    /// The clip's own bytes over HTTP, as its encoder wrote them.
+    Whole,
 }
 
 struct Input {
@@ -88,7 +94,7 @@ fn input(name: &'static str, clip: &[&str], kind: &'static str, way: Way) -> Inp
 }
 
 fn inputs() -> Vec<Input> {
-    use Way::{Enhanced, Put, Rtmp, Tags};
+    use Way::{Enhanced, Put, Rtmp, Tags, Whole};
     let uneven = "-vf select='not(mod(n,3))+lt(mod(n,40),11)' -vsync vfr";
     let fmp4 = Put(FMP4);
     let ts = Put("-f mpegts");
@@ -114,6 +120,25 @@ fn inputs() -> Vec<Input> {
         input("TS H.265 Opus", &[PICTURE, SOUND, H265, OPUS], "ts", ts),
         input("Sound alone", &[SOUND, AAC], "ts", ts),
         input("Picture alone", &[PICTURE, H264], "flv", Rtmp),
+        input(
+            "MP4 AV1 as encoded",
+            &[PICTURE, SOUND, AV1, AAC],
+            "mp4",
+            Whole,
+        ),
+        input(
+            "MP4 every frame",
+            &[PICTURE, SOUND, H264, AAC],
+            "mp4",
+            Put("-f mp4 -movflags +frag_every_frame"),
+        ),
+        input(
+            "MP4 every frame, empty moov",
+            &[PICTURE, SOUND, H264, OPUS],
+            "mp4",
+            Put("-f mp4 -movflags +frag_every_frame+empty_moov+default_base_moof"),
+        ),
+        input(SIZES, &[PICTURE, SOUND, H264, AAC], "ts", ts),
         input("Uneven", &[PICTURE, SOUND, uneven, H264, AAC], "mp4", fmp4),
     ]
 }
@@ -159,12 +184,32 @@ impl Nodes {
 /// Makes a clip. ffmpeg 5.1 knows AV1's configuration only once it is encoded, and would
 /// write an empty one into the first `moov`: so it is copied from Matroska.
 fn film(input: &Input, clip: &Path) {
-    if input.ts {
+    if input.name == SIZES {
+        return two_sizes(clip);
+    }
+    if input.ts || matches!(input.way, Way::Whole) {
         return make(&input.clip, clip);
     }
     let first = clip.with_extension("mkv");
     make(&input.clip.replace(FMP4, ""), &first);
     make(&format!("-i {} -c copy {FMP4}", first.display()), clip);
+}
+
+/// Half of the pictures in one size, half in another, beside sound of one piece.
+fn two_sizes(clip: &Path) {
+    let mut list = String::new();
+    for size in ["160x90", "192x108"] {
+        let half = clip.with_extension(format!("{size}.ts"));
+        make(
+            &format!("{PICTURE} {H264} -t 2").replace("160x90", size),
+            &half,
+        );
+        list += &format!("file {}\n", half.display());
+    }
+    let parts = clip.with_extension("txt");
+    std::fs::write(&parts, list).expect("room for a list");
+    let pictures = format!("-f concat -safe 0 -i {}", parts.display());
+    make(&format!("{pictures} {SOUND} -c:v copy {AAC} -t 4"), clip);
 }
 
 /// A clip on its way.
@@ -180,7 +225,8 @@ struct Running {
 
 impl Running {
     fn start(nodes: &Nodes, input: Input, stream: &Stream, ingest: &Ingest, clip: PathBuf) -> Self {
-        let events = media::read(&std::fs::read(&clip).expect("the clip"));
+        let clip_bytes = std::fs::read(&clip).expect("the clip");
+        let events = media::read(&clip_bytes);
         let sent = [TrackKind::Video, TrackKind::Audio].map(|kind| media::frames(&events, kind));
         let live = |file: &str| {
             let path = format!("/live/{}/{file}?from_ms=0&inline=1", stream.id);
@@ -204,6 +250,14 @@ impl Running {
                 let (key, tags) = (ingest.stream_key.clone(), ertmp::tags(&events));
                 let publish = async move { ertmp::publish(&server, &key, &tags).await };
                 sender = Some(tokio::spawn(publish));
+            }
+            Way::Whole => {
+                let (url, bytes) = (ingest.http_url.clone(), clip_bytes.clone());
+                let size = bytes.len().div_ceil(PIECES);
+                let pieces: Vec<_> = bytes.chunks(size).map(<[u8]>::to_vec).collect();
+                sender = Some(tokio::spawn(async move {
+                    ertmp::put_pieces(&url, (0..).step_by(200).zip(pieces)).await;
+                }));
             }
             Way::Tags => {
                 let (url, tags) = (ingest.http_url.clone(), ertmp::tags(&events));
@@ -278,7 +332,7 @@ impl Running {
             let tracks = [("v:0", has[0]), ("a:0", has[1])];
             tracks.map(|(track, has)| {
                 if has {
-                    decoded(file, track)
+                    decoded_parts(file, track)
                 } else {
                     Vec::new()
                 }
@@ -318,6 +372,31 @@ impl Running {
             assert!(moved.abs() < OFFSET_MAX_US, "{what}: {moved} µs");
         }
     }
+}
+
+/// What ffmpeg decodes of a file: of the pictures of an MP4 each part behind a `moov` by
+/// itself, since it takes no notice of a second one. Sound is the same behind all of them.
+fn decoded_parts(file: &Path, track: &str) -> Vec<Decoded> {
+    if file.extension().is_none_or(|kind| kind != "mp4") || track == "a:0" {
+        return decoded(file, track);
+    }
+    let bytes = std::fs::read(file).expect("a recording");
+    let (mut at, mut starts) = (0, Vec::new());
+    while let Some(&[a, b, c, d, ref name @ ..]) = bytes.get(at..at + 8) {
+        if name == b"moov" {
+            starts.push(at);
+        }
+        at += u32::from_be_bytes([a, b, c, d]).max(8) as usize;
+    }
+    starts.push(bytes.len());
+    starts[0] = 0;
+    let mut all = Vec::new();
+    for (n, range) in starts.windows(2).enumerate() {
+        let part = file.with_extension(format!("{n}.mp4"));
+        std::fs::write(&part, &bytes[range[0]..range[1]]).expect("room for a part");
+        all.extend(decoded(&part, track));
+    }
+    all
 }
 
 fn hashes(decoded: &[Decoded]) -> Vec<&str> {

@@ -13,6 +13,7 @@ pub mod error;
 pub(crate) mod fragment;
 pub mod live;
 pub mod mux;
+mod repair;
 pub(crate) mod table;
 pub(crate) mod track;
 

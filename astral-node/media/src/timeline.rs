@@ -135,8 +135,16 @@ impl Timeline {
 
     /// Adds an audio track; its frames are at least one tick long.
     pub fn add_audio(&mut self, track: u32, timescale: u32, sample_rate: u32) {
+        self.add_audio_from(self.start_ns, track, timescale, sample_rate);
+    }
+
+    /// The same for a track that may begin before the epoch does, at `first_ns`.
+    pub fn add_audio_from(&mut self, first_ns: i64, track: u32, timescale: u32, sample_rate: u32) {
         let run = None;
         self.add(track, timescale, Pace::Audio { sample_rate, run });
+        if let Some(lane) = self.lanes.get_mut(&track) {
+            lane.floor = ns_to_ticks(first_ns, timescale);
+        }
     }
 
     fn add(&mut self, track: u32, timescale: u32, pace: Pace) {

@@ -17,6 +17,7 @@ use mp4_atom::{Moof, Moov};
 use super::boxes::{BoxHeader, MAX_HEADER};
 use super::error::{Fmp4Error, FourCc, IgnoredTrack};
 use super::fragment::plan_fragment;
+use super::repair::with_av1c;
 use super::table::SampleTable;
 use super::track::{MoovTracks, Planned};
 use crate::source::SourceEvent;
@@ -196,7 +197,8 @@ impl Demuxer {
         };
         match &header.kind.0 {
             b"moov" => {
-                let moov = header.decode(body)?;
+                let repaired = with_av1c(body);
+                let moov = header.decode(repaired.as_deref().unwrap_or(body))?;
                 self.moov(&moov, header, out)?;
             }
             _ => {

@@ -41,6 +41,8 @@ struct Planner<'a> {
 /// What a run's samples have unless they say otherwise.
 struct Defaults {
     duration: u32,
+    /// Duration of a sample that says 0.
+    repaired: u32,
     size: u32,
 }
 
@@ -48,15 +50,20 @@ impl Planner<'_> {
     fn traf(&mut self, traf: &Traf) -> Result<(), Fmp4Error> {
         let head = &traf.tfhd;
         let base = self.base(head);
-        let defaults = self.defaults(head);
+        let mut defaults = self.defaults(head);
         let track = self
             .tracks
             .index_of(head.track_id)
             .filter(|&index| self.only.is_none_or(|only| only == index));
         if let (Some(track), Some(tfdt)) = (track, &traf.tfdt) {
-            self.tracks.tracks[track]
-                .set_time(tfdt.base_media_decode_time)
-                .ok_or_else(|| self.header.invalid("a decoding time is out of range"))?;
+            let track = &mut self.tracks.tracks[track];
+            let time = tfdt.base_media_decode_time;
+            let lasts = match is_one_without_duration(traf, &defaults) {
+                true => track.set_end(time),
+                false => track.set_time(time).map(|()| 0),
+            };
+            defaults.repaired =
+                lasts.ok_or_else(|| self.header.invalid("a decoding time is out of range"))?;
         }
         self.data_end = base;
         for run in &traf.trun {
@@ -80,6 +87,7 @@ impl Planner<'_> {
         let size = trex.map_or(0, |trex| trex.default_sample_size);
         Defaults {
             duration: head.default_sample_duration.unwrap_or(duration),
+            repaired: 0,
             size: head.default_sample_size.unwrap_or(size),
         }
     }
@@ -124,8 +132,12 @@ impl Planner<'_> {
             return Ok(());
         };
         let state = &mut self.tracks.tracks[index];
+        let duration = match entry.duration.unwrap_or(defaults.duration) {
+            0 => defaults.repaired,
+            duration => duration,
+        };
         let (dts, duration) = state
-            .tick(entry.duration.unwrap_or(defaults.duration))
+            .tick(duration)
             .ok_or_else(|| self.header.invalid("a decoding time is out of range"))?;
         if size > MAX_SAMPLE {
             let track = state.id;
@@ -145,4 +157,12 @@ impl Planner<'_> {
         });
         Ok(())
     }
+}
+
+/// Whether a fragment has a single sample of a track, which is said to take no time.
+fn is_one_without_duration(traf: &Traf, defaults: &Defaults) -> bool {
+    let mut samples = traf.trun.iter().flat_map(|run| &run.samples);
+    let first = samples.next();
+    let none = first.is_some_and(|entry| entry.duration.unwrap_or(defaults.duration) == 0);
+    none && samples.next().is_none()
 }

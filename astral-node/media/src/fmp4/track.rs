@@ -45,6 +45,8 @@ pub(crate) struct TrackState {
     edit_shift: i64,
     /// Container's decoding time of the next sample, before the edit list.
     next_time: i64,
+    /// Whether any sample had a duration so far.
+    has_durations: bool,
     clock: AudioClock,
     /// The configuration last sent as an event.
     announced: Option<CodecConfig>,
@@ -90,8 +92,7 @@ impl MoovTracks {
     }
 
     fn has_video(&self) -> bool {
-        let mut codecs = self.tracks.iter().map(|track| &track.codec);
-        codecs.any(|codec| codec.kind().track() == TrackKind::Video)
+        self.tracks.iter().any(TrackState::is_video)
     }
 
     fn add(&mut self, track: TrackState, header: &BoxHeader) -> Result<(), Fmp4Error> {
@@ -138,6 +139,7 @@ impl TrackState {
             codec,
             edit_shift: edit_shift(trak, timescale, movie_timescale, header)?,
             next_time: 0,
+            has_durations: false,
             announced: None,
         }))
     }
@@ -148,6 +150,7 @@ impl TrackState {
         let same = self.config() == earlier.config() && self.timescale == earlier.timescale;
         if same {
             self.next_time = earlier.next_time;
+            self.has_durations = earlier.has_durations;
             self.clock = earlier.clock;
             self.codec.clone_from(&earlier.codec);
         } else {
@@ -187,11 +190,33 @@ impl TrackState {
         Some(())
     }
 
+    /// Takes the `tfdt` of a fragment with one sample that is said to take no time;
+    /// answers the duration that is meant, in ticks.
+    ///
+    /// ffmpeg's `frag_every_frame` does not know yet how long a picture lasts when it
+    /// writes it: it says 0, and has the picture's end for its time. That of a writer who
+    /// never says how long a sample lasts is its time.
+    pub(crate) fn set_end(&mut self, time: u64) -> Option<u32> {
+        let (start, repairs) = (self.next_time, self.has_durations && self.is_video());
+        self.set_time(time)?;
+        let lasts = u32::try_from(self.next_time - start).unwrap_or(0);
+        if repairs && lasts > 0 {
+            self.next_time = start;
+            return Some(lasts);
+        }
+        Some(0)
+    }
+
+    fn is_video(&self) -> bool {
+        self.codec.kind().track() == TrackKind::Video
+    }
+
     /// Takes the next sample's duration; answers its decoding time and duration.
     ///
     /// None if the time passes [`MAX_TIME`].
     pub(crate) fn tick(&mut self, duration: u32) -> Option<(i64, u32)> {
         let time = self.next_time;
+        self.has_durations |= duration > 0;
         if time > MAX_TIME {
             return None;
         }

@@ -52,6 +52,8 @@ pub(super) struct Epoch {
     start_ns: i64,
     /// End of the last frame, nanoseconds.
     end_ns: i64,
+    /// End of the last sound, nanoseconds; none before the first.
+    sound_end_ns: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl Epoch {
             measured: Vec::new(),
             start_ns: start.time_ns,
             end_ns: start.time_ns,
+            sound_end_ns: None,
         };
         out.push(Segmented::Catalog(epoch.catalog.clone()));
         epoch
@@ -136,6 +139,12 @@ impl Epoch {
     /// Its length so far, nanoseconds.
     pub(super) fn length_ns(&self) -> i64 {
         self.end_ns.saturating_sub(self.start_ns)
+    }
+
+    /// How far its sound ended before its picture, nanoseconds.
+    pub(super) fn sound_back_ns(&self) -> i64 {
+        let end_ns = self.sound_end_ns.unwrap_or(self.end_ns);
+        self.end_ns.saturating_sub(end_ns)
     }
 
     /// Its number.
@@ -292,6 +301,7 @@ impl Epoch {
         let complete = bundle.is_complete(audio.timescale);
         let end_ns = ticks_to_ns(end, audio.timescale).unwrap_or(self.end_ns);
         self.end_ns = self.end_ns.max(end_ns);
+        self.sound_end_ns = Some(end_ns);
         if complete {
             self.flush(out);
         }
@@ -499,7 +509,8 @@ fn timeline(
     if let Some(track) = audio
         && let Some((sample_rate, _)) = track.config.sound()
     {
-        timeline.add_audio(track.id, track.timescale, sample_rate);
+        let first_ns = start.time_ns.saturating_sub(plan.sound_back_ns);
+        timeline.add_audio_from(first_ns, track.id, track.timescale, sample_rate);
     }
     timeline
 }

@@ -381,8 +381,9 @@ impl Segmenter {
             let is_short = epoch.length_ns() < SECOND_NS;
             self.short = if is_short { self.short + 1 } else { 0 };
             let next = epoch.close(out);
+            let opening = Opening::after(epoch.sound_back_ns());
             let exhausted = next.epoch == epoch.number();
-            (self.next, self.stage) = (Some(next), Stage::Opening(Opening::default()));
+            (self.next, self.stage) = (Some(next), Stage::Opening(opening));
             if exhausted {
                 self.stage = Stage::Over;
                 return Err(SegmentError::NumbersExhausted);

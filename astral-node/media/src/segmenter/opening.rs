@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 
 use super::{Promise, Tracks};
 use crate::source::{Sample, SourceTrack};
-use crate::timeline::ticks_to_ns;
+use crate::timeline::{SECOND_NS, ticks_to_ns};
 use crate::track::TrackKind;
 
 /// Media time for which the second track's configuration is waited for, nanoseconds.
 const SECOND_TRACK_NS: i64 = 250_000_000;
 /// The same, if the encoder promised the track; also for how long sound waits for a picture.
 const PROMISED_TRACK_NS: i64 = 1_500_000_000;
+/// Sound that goes on in a new epoch lies at most so far before its picture, nanoseconds.
+const SOUND_BACK_MAX_NS: i64 = SECOND_NS;
 /// Samples held at most; 10 s of sound and video are about 800.
 const HELD_SAMPLES_MAX: usize = 4096;
 /// Bytes held at most, apart from the newest sample; as long as a group may be.
@@ -33,6 +35,8 @@ pub(super) struct Plan {
     pub(super) origin_ns: i64,
     /// The wall clock when that frame came.
     pub(super) wall_ms: u64,
+    /// How far before the picture sound has a place, nanoseconds.
+    pub(super) sound_back_ns: i64,
 }
 
 /// Samples that wait for an epoch: sound, and video from its first keyframe on.
@@ -47,9 +51,19 @@ pub(super) struct Opening {
     /// Newest time of what was held, nanoseconds.
     newest_ns: i64,
     video_seen: bool,
+    sound_back_ns: i64,
 }
 
 impl Opening {
+    /// What comes after an epoch whose sound ended so long before its picture: sound that
+    /// was sent a little behind it goes on where it was, nanoseconds.
+    pub(super) fn after(sound_back_ns: i64) -> Self {
+        Self {
+            sound_back_ns: sound_back_ns.clamp(0, SOUND_BACK_MAX_NS),
+            ..Self::default()
+        }
+    }
+
     /// Takes a sample, or drops it if it can be of no use.
     pub(super) fn hold(&mut self, kind: TrackKind, held: Held, tracks: &Tracks) {
         let Some(ns) = time_of(&held, tracks.get(kind)) else {
@@ -69,7 +83,9 @@ impl Opening {
             self.key = Some((ns, held.wall_ms));
             self.sound = None;
             // Sound that came first but belongs to the picture stays, behind it.
-            self.retain(|other| time_of(other, tracks.audio.as_ref()).is_some_and(|at| at >= ns));
+            let first_ns = ns.saturating_sub(self.sound_back_ns);
+            let in_time = |at| at >= first_ns;
+            self.retain(|other| time_of(other, tracks.audio.as_ref()).is_some_and(in_time));
             self.newest_ns = ns;
             self.bytes += held.sample.data.len();
             self.held.push_front(held);
@@ -78,7 +94,7 @@ impl Opening {
 
     fn audio(&mut self, ns: i64, held: Held, tracks: &Tracks) {
         match self.key {
-            Some((key_ns, _)) if ns < key_ns => return,
+            Some((key_ns, _)) if ns < key_ns.saturating_sub(self.sound_back_ns) => return,
             Some(_) => {}
             None => self.make_room(tracks),
         }
@@ -145,6 +161,7 @@ impl Opening {
             audio: tracks.audio.is_some(),
             origin_ns,
             wall_ms,
+            sound_back_ns: self.sound_back_ns,
         })
     }
 
@@ -165,12 +182,14 @@ impl Opening {
             audio: true,
             origin_ns,
             wall_ms,
+            sound_back_ns: 0,
         })
     }
 
     /// The held samples, for the epoch that opens.
     pub(super) fn take(&mut self) -> VecDeque<Held> {
-        std::mem::take(self).held
+        let empty = Self::after(self.sound_back_ns);
+        std::mem::replace(self, empty).held
     }
 
     fn retain(&mut self, keep: impl Fn(&Held) -> bool) {
