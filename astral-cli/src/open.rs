@@ -1,9 +1,9 @@
 //! `open`: the node's own pages, in the browser.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use astral_proto::api::settings::{SettingValue, Settings};
+use astral_proto::api::{Link, NewLink};
 use http::Method;
 
 use crate::args::Open;
@@ -11,13 +11,6 @@ use crate::client::{decode, encoded};
 use crate::commands::Session;
 use crate::failure::Failure;
 use crate::{term, watch};
-
-/// A link that lets a browser in, once.
-#[derive(Deserialize)]
-struct Link {
-    url: String,
-    expires_in_s: u64,
-}
 
 /// Runs the command.
 pub(crate) async fn run(session: &Session, open: &Open) -> Result<(), Failure> {
@@ -58,10 +51,12 @@ fn is_closed(settings: &Settings) -> bool {
 }
 
 async fn one_time(session: &Session, path: &str) -> Result<Value, Failure> {
-    let body = json!({ "path": path });
+    let body = NewLink {
+        path: path.to_owned(),
+    };
     let raw = session.api.send(Method::POST, &["links"], &body).await?;
-    let Link { url, expires_in_s } = decode(&raw)?;
-    Ok(json!({ "url": url, "expires_in_s": expires_in_s }))
+    let link: Link = decode(&raw)?;
+    serde_json::to_value(link).map_err(Failure::other)
 }
 
 #[cfg(test)]

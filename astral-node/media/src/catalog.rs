@@ -51,7 +51,9 @@ pub struct Catalog {
     pub target_duration_ms: Option<u32>,
     /// Target duration of parts in milliseconds.
     pub part_target_ms: u32,
-    /// Where the epoch starts on the stream's timeline, in milliseconds.
+    /// Where the epoch starts on the stream's timeline, in milliseconds: its first picture,
+    /// or sound where there is none. Sound that goes on from the epoch before may lie up to
+    /// a second earlier.
     pub timeline_start_ms: i64,
     /// The publisher's clock at that point: Unix time in milliseconds.
     pub wall_clock_start_ms: u64,
@@ -164,6 +166,11 @@ impl Catalog {
     /// The track of this number.
     pub fn track(&self, id: u8) -> Option<&Track> {
         self.tracks.iter().find(|track| track.id == id)
+    }
+
+    /// The track whose keyframes cut the groups: the first of pictures, else the first.
+    pub fn main(&self) -> Option<&Track> {
+        self.video().or(self.tracks.first())
     }
 
     /// The first track of pictures.

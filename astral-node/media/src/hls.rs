@@ -21,5 +21,5 @@ mod playlist;
 
 pub use cut::{Part, Timing, cut, micros};
 pub use master::master;
-pub use name::{FILE_NAME_MAX, File};
+pub use name::File;
 pub use playlist::{Playlist, Report, Segment, State};

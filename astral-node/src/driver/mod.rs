@@ -335,16 +335,15 @@ impl Driver {
     /// Tells the overlay what a store lacks, and once that it lacks nothing any more.
     fn report_holes(&mut self, store: &StreamStore) {
         let (stream, holes) = (store.id(), store.holes());
-        let had = self.lacking.contains(&stream);
-        if holes.is_empty() && !had {
-            return;
-        }
-        if holes.is_empty() {
-            self.lacking.remove(&stream);
+        let tells = if holes.is_empty() {
+            self.lacking.remove(&stream)
         } else {
             self.lacking.insert(stream);
+            true
+        };
+        if tells {
+            self.handle(Event::Missing { stream, holes });
         }
-        self.handle(Event::Missing { stream, holes });
     }
 
     /// Tells the overlay how far each store is.

@@ -140,16 +140,10 @@ async fn late(route: &Route, job: &Job) {
     let mut since = None;
     while since.is_none_or(|since: Instant| since.elapsed() <= LATE_AFTER) {
         tokio::time::sleep(LOOK_EVERY).await;
-        if since.is_none() && !route.catches_up() && is_superseded(route, &job.group) {
+        if since.is_none() && !route.catches_up() && job.group.is_superseded() {
             since = Some(Instant::now());
         }
     }
-}
-
-/// Whether a newer group of the track is open: sound may be far ahead of the picture.
-fn is_superseded(route: &Route, group: &Group) -> bool {
-    let newest = route.store.newest_of(group.track);
-    newest > Some((group.epoch, group.group))
 }
 
 fn priority(class: Class) -> i32 {
@@ -304,7 +298,7 @@ impl<'a> Sender<'a> {
 
     /// Time since a newer group opened.
     fn age(&mut self) -> Duration {
-        if self.superseded.is_none() && is_superseded(self.route, &self.job.group) {
+        if self.superseded.is_none() && self.job.group.is_superseded() {
             self.superseded = Some(Instant::now());
         }
         self.superseded

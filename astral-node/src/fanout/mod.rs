@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use astral_media::catalog::Catalog;
 use astral_media::track::TrackKind;
 use astral_proto::ids::TicketId;
 use astral_proto::overlay::ConnId;
@@ -28,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::lock::lock;
-use crate::store::StreamStore;
+use crate::store::{Group, StreamStore};
 use crate::uplink::{Class, Loan, Uplink};
 use pace::Pace;
 
@@ -131,10 +130,7 @@ impl Feed {
 
     /// Sends frames to a child that is fed by somebody else.
     pub(crate) async fn answer(self, fetch: Fetch) {
-        let store = &self.store;
-        let found = store.group(fetch.track, fetch.group);
-        let class = store.catalog().and_then(|c| class_of(&c, fetch.track));
-        if let Some((group, class)) = found.zip(class) {
+        if let Some((group, class)) = asked_for(&self.store, &fetch) {
             group::answer(self.route(), group, fetch, class).await;
         }
     }
@@ -199,7 +195,7 @@ impl Route {
         let Some(catalog) = self.store.catalog() else {
             return;
         };
-        let Some(main) = catalog.video().or(catalog.tracks.first()) else {
+        let Some(main) = catalog.main() else {
             return;
         };
         let Some(first) = self.first_group(start, main.id) else {
@@ -260,11 +256,7 @@ impl Route {
     /// Sends frames that the child missed, unless they are on their way, or were left out
     /// on purpose.
     fn answer(self: &Arc<Self>, sent: &mut Sent, mut fetch: Fetch, tasks: &mut JoinSet<Ended>) {
-        let Some(group) = self.store.group(fetch.track, fetch.group) else {
-            return;
-        };
-        let class = self.store.catalog();
-        let Some(class) = class.and_then(|catalog| class_of(&catalog, fetch.track)) else {
+        let Some((group, class)) = asked_for(&self.store, &fetch) else {
             return;
         };
         if let Some(written) = sent.under_way.get(&(fetch.track, fetch.group)) {
@@ -317,8 +309,11 @@ fn have_of(have: &Have, track: u8, group: u64) -> Option<&HaveGroup> {
         .find(|held| held.track == track && held.group == group)
 }
 
-fn class_of(catalog: &Catalog, track: u8) -> Option<Class> {
-    Some(class_for(catalog.track(track)?.config.kind()))
+/// The group that frames are asked of, and how they are to be sent.
+fn asked_for(store: &StreamStore, fetch: &Fetch) -> Option<(Arc<Group>, Class)> {
+    let group = store.group(fetch.track, fetch.group)?;
+    let kind = store.catalog()?.track(fetch.track)?.config.kind();
+    Some((group, class_for(kind)))
 }
 
 fn class_for(kind: TrackKind) -> Class {

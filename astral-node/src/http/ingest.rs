@@ -26,12 +26,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 ///
 /// The key alone authorises: encoders cannot be taught headers.
 #[utoipa::path(
-    post,
+    method(post, put),
     path = "/ingest/{key}",
     params(
         ("key" = String, Path, description = "The stream key"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Fragmented MP4 or MPEG-TS, told by its bytes; endless"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "Fragmented MP4, MPEG-TS or FLV, told by its bytes; endless"),
     responses((status = 204, description = "The body came to a clean end")),
 )]
 pub(super) async fn take(

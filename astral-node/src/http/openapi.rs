@@ -80,6 +80,8 @@ impl Modify for Common {
                 &mut item.patch,
             ];
             for operation in operations.into_iter().flatten() {
+                // Made of the handlers' names, several of which are `list` or `stream`.
+                operation.operation_id = None;
                 let responses = &mut operation.responses.responses;
                 responses.insert("default".to_owned(), RefOr::T(refusal.clone()));
             }

@@ -303,12 +303,23 @@ impl Group {
     /// A later group of the track is here.
     pub(super) fn supersede(&self, now: Instant) {
         let mut inner = lock(&self.inner);
-        if inner.superseded_at.is_some() || inner.is_complete() {
+        if inner.superseded_at.is_some() {
             return;
         }
         inner.superseded_at = Some(now);
+        // Whoever reads a group that is complete waits for nothing.
+        if inner.is_complete() {
+            return;
+        }
         drop(inner);
         self.changed.send_replace(());
+    }
+
+    /// Whether a later group of the track is here, or this one is forgotten: sound may be
+    /// far ahead of the picture.
+    pub(crate) fn is_superseded(&self) -> bool {
+        let inner = lock(&self.inner);
+        inner.gone || inner.superseded_at.is_some()
     }
 
     /// Forgets all frames; cursors find it gone.

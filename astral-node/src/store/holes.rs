@@ -1,13 +1,14 @@
 //! Which frames a store lacks: what is to be pulled from whoever has it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use astral_proto::limits::GROUP_FRAMES_MAX;
 use astral_proto::overlay::Hole;
 use tokio::time::Instant;
 
 use super::ring::{Number, Ring};
-use super::{HOLE_AFTER, HOLES_MAX};
+use super::{Group, HOLE_AFTER, HOLES_MAX};
 
 /// Group numbers looked at between two that are here: a stranger chooses the numbers.
 const NUMBERS_BETWEEN_MAX: u64 = 8;
@@ -27,7 +28,7 @@ impl Ring {
             {
                 let from = number.saturating_sub(NUMBERS_BETWEEN_MAX).max(last + 1);
                 for absent in from..number {
-                    holes.extend(self.whole_groups(epoch, absent, &BTreeSet::new()));
+                    holes.extend(self.whole_groups(epoch, absent, &BTreeMap::new()));
                 }
             }
             before = Some((number, entry.epoch));
@@ -49,8 +50,7 @@ impl Ring {
             }));
         }
         if from_start {
-            let here = entry.tracks.keys().copied().collect();
-            let absent = self.whole_groups(entry.epoch, number, &here);
+            let absent = self.whole_groups(entry.epoch, number, &entry.tracks);
             let passed = |hole: &Hole| self.is_passed(number, hole.track, now);
             holes.extend(absent.into_iter().filter(passed));
         }
@@ -64,12 +64,12 @@ impl Ring {
     }
 
     /// The parts of a group of which nothing is here.
-    fn whole_groups(&self, epoch: u32, number: u64, here: &BTreeSet<u8>) -> Vec<Hole> {
+    fn whole_groups(&self, epoch: u32, number: u64, here: &BTreeMap<u8, Arc<Group>>) -> Vec<Hole> {
         let Some(catalog) = self.catalogs.get(&epoch) else {
             return Vec::new();
         };
         let tracks = catalog.tracks.iter().map(|track| track.id);
-        let absent = tracks.filter(|track| !here.contains(track));
+        let absent = tracks.filter(|track| !here.contains_key(track));
         absent
             .map(|track| Hole {
                 group: number,

@@ -419,14 +419,6 @@ impl StreamStore {
         lock(&self.ring).holes(Instant::now())
     }
 
-    /// The newest group of a track, and its epoch.
-    pub(crate) fn newest_of(&self, track: u8) -> Option<(u32, u64)> {
-        let ring = lock(&self.ring);
-        let newest = ring.numbers.iter().rev();
-        let mut newest = newest.filter(|(_, entry)| entry.tracks.contains_key(&track));
-        newest.next().map(|(number, entry)| (entry.epoch, *number))
-    }
-
     /// Whether a frame is one of the newest of the main track: not more than
     /// [`FRONT_FRAMES`] behind, as the ways to two providers differ in length.
     pub(crate) fn is_front(&self, track: u8, group: u64, index: u32) -> bool {

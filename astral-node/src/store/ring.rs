@@ -619,8 +619,7 @@ impl Ring {
 
     /// The track whose keyframes cut the groups: the first video track, else the first.
     pub(super) fn main_track(&self, epoch: u32) -> Option<u8> {
-        let catalog = self.catalogs.get(&epoch)?;
-        let main = catalog.video().or(catalog.tracks.first());
+        let main = self.catalogs.get(&epoch)?.main();
         main.map(|track| track.id)
     }
 

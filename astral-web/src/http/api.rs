@@ -108,10 +108,11 @@ pub(super) async fn bootstrap(
         let catalog = state.catalog();
         let shelf = Shelf::new(&catalog, caller);
         let top = catalog.top_streams().take(BOOTSTRAP_STREAMS_MAX);
+        let streams = top.map(|row| shelf.stream(row)).collect();
         Bootstrap {
             address: caller.to_string(),
-            supernodes: show::supernodes(&catalog, caller),
-            streams: top.map(|row| shelf.stream(row)).collect(),
+            supernodes: shelf.supernodes,
+            streams,
             lease_s: LEASE_S,
         }
     };

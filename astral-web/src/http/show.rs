@@ -74,6 +74,8 @@ pub(super) fn supernodes(catalog: &Catalog, caller: IpAddr) -> Vec<WebNode> {
 /// What all streams of one answer have in common.
 pub(super) struct Shelf<'a> {
     catalog: &'a Catalog,
+    /// Those that the caller is told of.
+    pub(super) supernodes: Vec<WebNode>,
     addresses: Vec<String>,
 }
 
@@ -81,11 +83,12 @@ impl<'a> Shelf<'a> {
     pub(super) fn new(catalog: &'a Catalog, caller: IpAddr) -> Self {
         let supernodes = supernodes(catalog, caller);
         let addresses = supernodes
-            .into_iter()
-            .filter_map(|node| node.addresses.into_iter().next());
+            .iter()
+            .filter_map(|node| node.addresses.first().cloned());
         Self {
             catalog,
             addresses: addresses.take(SHARE_ADDRESSES_MAX).collect(),
+            supernodes,
         }
     }
 

@@ -9,18 +9,13 @@ use crate::track::{Track, TrackKind};
 /// The multivariant playlist of a stream with this catalog, whose highest rate is
 /// `bandwidth_bps`.
 pub fn master(catalog: &Catalog, bandwidth_bps: u64) -> String {
-    let kind = |track: &&Track, kind| track.config.kind() == kind;
-    let video = catalog.tracks.iter().find(|t| kind(t, TrackKind::Video));
-    let sound: Vec<_> = catalog
-        .tracks
-        .iter()
-        .filter(|t| kind(t, TrackKind::Audio))
-        .collect();
+    let is_sound = |track: &&Track| track.config.kind() == TrackKind::Audio;
+    let sound: Vec<_> = catalog.tracks.iter().filter(is_sound).collect();
     let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-INDEPENDENT-SEGMENTS\n");
-    let Some(main) = video.or(sound.first().copied()) else {
+    let Some(main) = catalog.main() else {
         return out;
     };
-    let as_rendition = video.is_some() && !sound.is_empty();
+    let as_rendition = catalog.video().is_some() && !sound.is_empty();
     if as_rendition {
         for (index, track) in sound.iter().enumerate() {
             let default = if index == 0 { "YES" } else { "NO" };

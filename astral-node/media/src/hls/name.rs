@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Longest file name, in bytes: `part-63-` and two numbers of 20 and 10 digits.
-pub const FILE_NAME_MAX: usize = 64;
+const FILE_NAME_MAX: usize = 64;
 
 /// A file that a playlist names; all but playlists never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

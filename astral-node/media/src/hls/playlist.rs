@@ -74,13 +74,6 @@ pub struct Playlist {
 }
 
 impl Playlist {
-    /// Number of the last segment and its parts, if it is open; none if nothing is listed.
-    pub fn end(&self) -> Option<(u64, Option<u32>)> {
-        let last = self.segments.last()?;
-        let parts = (last.state == State::Open).then_some(last.parts.len() as u32);
-        Some((last.sequence, parts))
-    }
-
     /// Whether it has what a blocking request asks for (rfc8216bis §6.2.5.2): the segment
     /// or, of an open one, the part. A part beyond those of a finished segment is the
     /// first of the next one.

@@ -71,6 +71,9 @@ struct Directives {
     params(
         ("slug" = String, Path, description = "Slug, full slug, id or share link"),
         ("file" = String, Path, description = "Playlist, init segment, segment or part"),
+        ("_HLS_msn" = Option<u64>, Query, description = "Of a playlist: wait until it has this segment"),
+        ("_HLS_part" = Option<u32>, Query, description = "And this part of it"),
+        ("_HLS_skip" = Option<String>, Query, description = "`YES` or `v2`: old segments may be left out"),
     ),
     responses((status = 200, description = "Low-latency HLS: `index.m3u8` and what it names")),
 )]
@@ -86,10 +89,10 @@ pub(in super::super) async fn file(
         .parse()
         .map_err(|_| Failure::unknown(format!("a stream has no file `{name}`")))?;
     let directives = directives(&uri, file)?;
-    let id = app.handle.stream(&slug).await?.id;
+    let id = app.handle.resolve(&slug).await?;
     if method == Method::HEAD {
         // Asking about the stream is not asking for it.
-        return Ok([(CONTENT_TYPE, kind_of(file, None))].into_response());
+        return Ok([(CONTENT_TYPE, kind_of(file))].into_response());
     }
     let live = app
         .handle
@@ -190,13 +193,8 @@ async fn wait<T>(
 fn playable(store: &StreamStore) -> Option<Arc<Catalog>> {
     let catalog = store.catalog()?;
     store.target_duration_ms()?;
-    let main = main_track(&catalog)?;
+    let main = catalog.main()?.id;
     (!store.segments(main).is_empty()).then_some(catalog)
-}
-
-fn main_track(catalog: &Catalog) -> Option<u8> {
-    let main = catalog.video().or(catalog.tracks.first());
-    main.map(|track| track.id)
 }
 
 /// A playlist with what the player asked for, or the present one when it is held in vain:
@@ -210,7 +208,7 @@ async fn blocked(
     let Some(sequence) = directives.sequence else {
         return Ok(now);
     };
-    let last = now.end().map_or(0, |(last, _)| last);
+    let last = now.segments.last().map_or(0, |last| last.sequence);
     if !now.ended && sequence > last.saturating_add(AHEAD_MAX) {
         return Err(Failure::malformed(format!(
             "segment {sequence} is more than {AHEAD_MAX} ahead of the newest, {last}"
@@ -228,7 +226,7 @@ async fn blocked(
 /// every track is looked at once.
 fn playlist(store: &StreamStore, track: u8) -> Option<Playlist> {
     let catalog = store.catalog()?;
-    let main = main_track(&catalog)?;
+    let main = catalog.main()?.id;
     let segments = store.segments(track);
     let newest = segments.last()?;
     let target_ms = store.target_duration_ms()?;
@@ -316,12 +314,10 @@ fn muxed(catalog: &Catalog, track: u8, frames: &[Frame]) -> Result<(Response, us
     Ok(bytes(out.freeze(), kind_of_track(&catalog)))
 }
 
-fn kind_of(file: File, catalog: Option<&Catalog>) -> &'static str {
+fn kind_of(file: File) -> &'static str {
     match file {
         File::Master | File::Playlist { .. } => PLAYLIST,
-        File::Init { .. } | File::Segment { .. } | File::Part { .. } => {
-            catalog.map_or("video/mp4", kind_of_track)
-        }
+        File::Init { .. } | File::Segment { .. } | File::Part { .. } => "video/mp4",
     }
 }
 

@@ -39,7 +39,7 @@ pub(in super::super) async fn stream(
     uri: Uri,
 ) -> Result<Response, Failure> {
     let (start, inline) = wish(&uri)?;
-    let id = app.handle.stream(&slug).await?.id;
+    let id = app.handle.resolve(&slug).await?;
     let headers = [(CONTENT_TYPE, "video/mp4")];
     if method == Method::HEAD {
         // Asking about the stream is not asking for it.

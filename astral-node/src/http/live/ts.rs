@@ -46,7 +46,7 @@ pub(in super::super) async fn stream(
     uri: Uri,
 ) -> Result<Response, Failure> {
     let (start, _) = wish(&uri)?;
-    let id = app.handle.stream(&slug).await?.id;
+    let id = app.handle.resolve(&slug).await?;
     let headers = [(CONTENT_TYPE, "video/mp2t")];
     if method == Method::HEAD {
         // Asking about the stream is not asking for it.

@@ -43,7 +43,6 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024;
         ("slug" = String, Path, description = "Slug, full slug, id or share link"),
         ("target_ms" = Option<u32>, Query, description = "How far behind the newest frame to begin"),
         ("from_ms" = Option<i64>, Query, description = "Begin at this time of the stream instead"),
-        ("inline" = Option<String>, Query, description = "`1`: a new configuration follows in line, else it ends the answer"),
     ),
     responses((status = 101, description = "WebSocket: binary messages are whole pieces of fMP4, text messages JSON")),
 )]
