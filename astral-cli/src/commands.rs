@@ -167,7 +167,10 @@ impl Session {
         if self.global.json {
             return json(&ticket);
         }
-        self.note(&format!("{slug} is offered to {node}"));
+        self.note(&match ticket.is_null() {
+            false => format!("{slug} is forwarded to {node}"),
+            true => format!("{node} takes {slug}, from another node or when somebody has room"),
+        });
         Ok(())
     }
 

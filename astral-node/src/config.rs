@@ -64,6 +64,8 @@ pub struct Config {
     pub peers: Vec<PeerAddress>,
     /// Whether this node may be a supernode; default [`Supernode::Auto`].
     pub supernode: Supernode,
+    /// Which streams that others offer this node carries; default [`AcceptSeeds::Auto`].
+    pub accept_seeds: AcceptSeeds,
     /// `host:port` to tell others, besides what they see.
     pub advertise: Vec<String>,
     /// Web origins that may call the local API and play, besides those of `web`
@@ -105,6 +107,18 @@ pub enum Congestion {
 #[serde(rename_all = "kebab-case")]
 pub enum Supernode {
     /// While there is none.
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
+/// Whether a node carries streams that others offer it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcceptSeeds {
+    /// While it is a supernode.
     Auto,
     /// In any case.
     Always,
@@ -283,7 +297,7 @@ struct Options {
         value_delimiter = ' '
     )]
     #[serde(deserialize_with = "texts")]
-    web: Option<Vec<Web>>,
+    web: Option<Vec<WebUrl>>,
 
     /// Trust this CA (PEM file), besides the system's, for an https astral-web: for development
     #[arg(long, value_name = "FILE", env = "ASTRAL_NODE_WEB_CA")]
@@ -304,6 +318,12 @@ struct Options {
     /// needs it and the node can be reached [default: auto]
     #[arg(long, value_enum, env = "ASTRAL_NODE_SUPERNODE")]
     supernode: Option<Supernode>,
+
+    /// Whether this node receives and forwards streams that others offer it (`astral seed`): auto is
+    /// while it is a supernode [default: auto]
+    #[arg(long, value_enum, env = "ASTRAL_NODE_ACCEPT_SEEDS")]
+    #[serde(alias = "accept_seeds")]
+    accept_seeds: Option<AcceptSeeds>,
 
     /// host:port to tell others, when they cannot see where this node is reached; repeatable
     #[arg(
@@ -433,6 +453,7 @@ impl Options {
             web_ca: self.web_ca.or(weaker.web_ca),
             peer: self.peer.or(weaker.peer),
             supernode: self.supernode.or(weaker.supernode),
+            accept_seeds: self.accept_seeds.or(weaker.accept_seeds),
             advertise: self.advertise.or(weaker.advertise),
             allow_origin: self.allow_origin.or(weaker.allow_origin),
             public_http: self.public_http.or(weaker.public_http),
@@ -475,6 +496,7 @@ impl Options {
             web_ca: self.web_ca,
             peers: self.peer.unwrap_or_default(),
             supernode: self.supernode.unwrap_or(Supernode::Auto),
+            accept_seeds: self.accept_seeds.unwrap_or(AcceptSeeds::Auto),
             advertise: texts(self.advertise.map(|l| l.into_iter().map(|a| a.0).collect())),
             allow_origin: texts(
                 self.allow_origin
@@ -580,19 +602,6 @@ impl FromStr for WebUrl {
                 "`{text}` is not a URL like https://live.example.org"
             )),
         }
-    }
-}
-
-/// Where astral-web is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Web(String);
-
-impl FromStr for Web {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let WebUrl(url) = text.parse()?;
-        Ok(Self(url))
     }
 }
 

@@ -3,12 +3,13 @@
 mod own;
 mod place;
 mod resume;
+mod seed;
 mod settings;
 mod show;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(crate) use crate::store::Stats as StoreStats;
 use crate::store::{LiveReader, StartAt, StreamStore};
 use crate::uplink::Uplink;
 use own::Own;
+pub use seed::Seeded;
 
 /// How long the network is asked for a stream that is not known here.
 const FIND_WITHIN: Duration = Duration::from_secs(2);
@@ -116,8 +118,8 @@ pub(crate) struct State {
     own: Mutex<HashMap<StreamId, Own>>,
     readers: Mutex<HashMap<StreamId, Readers>>,
     rates: Mutex<HashMap<TicketId, show::RateMark>>,
-    /// Streams that were asked for, not only read by a player.
-    wanted: Mutex<BTreeSet<StreamId>>,
+    /// Streams that were asked for, here or by who offered them, not only read by a player.
+    wanted: Mutex<BTreeMap<StreamId, Why>>,
     /// Where a router forwards to this node.
     mapped: Mutex<Option<Address>>,
     /// Held while settings change: one change after the other.
@@ -330,7 +332,7 @@ impl Handle {
         })
         .await;
         if let Some(ticket) = before {
-            self.keep_wanted(id).await;
+            self.keep_wanted(id, Why::Watch).await;
             return Ok(Watched::Already(ticket));
         }
         let mut changes = self.changes();
@@ -344,7 +346,7 @@ impl Handle {
         };
         match tokio::time::timeout(WATCH_WITHIN, active).await {
             Ok(ticket) => {
-                self.keep_wanted(id).await;
+                self.keep_wanted(id, Why::Watch).await;
                 Ok(Watched::New(ticket))
             }
             Err(_) => {
@@ -391,17 +393,6 @@ impl Handle {
         })
         .await;
         Ok(())
-    }
-
-    /// Offers a stream to another node, which decides.
-    ///
-    /// # Errors
-    /// Always [`ApiError::Refused`] by this version: no node takes what it did not ask for.
-    pub async fn seed(&self, _id: StreamId, node: NodeId) -> Result<api::Ticket, ApiError> {
-        self.node_known(node).await?;
-        Err(ApiError::Refused(format!(
-            "node {node} takes only streams that it asked for"
-        )))
     }
 
     /// Ends one ticket.

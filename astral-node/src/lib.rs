@@ -22,5 +22,5 @@ mod uplink;
 mod whereabouts;
 
 pub use config::{Config, Congestion, LogFormat, RateError, Supernode, UpstreamLimit};
-pub use handle::{ApiError, Handle, Watched};
+pub use handle::{ApiError, Handle, Seeded, Watched};
 pub use node::Node;

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::bootstrap::Identity;
-use crate::config::{Config, LiveSettings, Supernode, UpstreamLimit};
+use crate::config::{AcceptSeeds, Config, LiveSettings, Supernode, UpstreamLimit};
 use crate::driver::{Driver, Started, Stores, TrafficTable};
 use crate::handle::{Handle, Inner};
 use crate::ingest::Registry;
@@ -232,6 +232,9 @@ async fn leave(handle: &Handle, mut started: Started) {
 }
 
 async fn became_ready(handle: Handle, mut rounds: watch::Receiver<usize>) {
+    let consent = consent_of(handle.config().accept_seeds);
+    let event = Event::Consent { consent };
+    handle.inner().inbox.event(event, String::new()).await;
     let webs = handle.config().web.len();
     let first_round = async {
         loop {
@@ -303,6 +306,14 @@ pub(crate) fn mode_of(supernode: Supernode) -> overlay::Mode {
         Supernode::Auto => overlay::Mode::Auto,
         Supernode::Always => overlay::Mode::Always,
         Supernode::Never => overlay::Mode::Never,
+    }
+}
+
+pub(crate) fn consent_of(accept: AcceptSeeds) -> overlay::Consent {
+    match accept {
+        AcceptSeeds::Auto => overlay::Consent::Auto,
+        AcceptSeeds::Always => overlay::Consent::Always,
+        AcceptSeeds::Never => overlay::Consent::Never,
     }
 }
 

@@ -103,7 +103,8 @@ Examples:
   astral nodes                           find the node's id
   astral seed my-show 8c2f9a54-13d0-8e2b-9f00-3a5b6c7d8e9f
 
-A supernode takes it if it has upload to spare; other nodes if their settings allow.";
+A supernode takes it if it has upload to spare; another node if its setting
+accept_seeds is always.";
 
 /// `stop`.
 pub(super) const STOP: &str = "\

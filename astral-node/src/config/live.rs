@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{Config, Name, Origin, Supernode, UpstreamLimit};
+use super::{AcceptSeeds, Config, Name, Origin, Supernode, UpstreamLimit};
 use crate::lock::lock;
 
 /// Origins that can be saved: each is compared with every request's.
@@ -194,6 +194,15 @@ const fn changeable(key: &'static str, show: Show, set: Set) -> Shown {
 
 /// Every option but `settings` itself, by key.
 const OPTIONS: &[Shown] = &[
+    changeable(
+        "accept_seeds",
+        |c| word(c.accept_seeds),
+        |c, value| {
+            let accept = AcceptSeeds::from_str(words(value)?, false);
+            c.accept_seeds = accept.map_err(|_| "takes auto, always or never".to_owned())?;
+            Ok(())
+        },
+    ),
     fixed("advertise", |c| list(&c.advertise)),
     changeable(
         "allow_origin",

@@ -79,6 +79,13 @@ const CASES: &[Case] = &[
         shown: ["Never", "Auto", "Always"],
     },
     Case {
+        key: "accept-seeds",
+        flag: "always",
+        env: "auto",
+        file: "'never'",
+        shown: ["Never", "Auto", "Always"],
+    },
+    Case {
         key: "advertise",
         flag: "c:3",
         env: "b:2 b:22",
@@ -190,6 +197,7 @@ fn value(config: &Config, key: &str) -> String {
         "web-ca" => format!("{:?}", config.web_ca),
         "daemonize" => config.daemonize.to_string(),
         "supernode" => format!("{:?}", config.supernode),
+        "accept-seeds" => format!("{:?}", config.accept_seeds),
         "advertise" => config.advertise.join(" "),
         "allow-origin" => config.allow_origin.join(" "),
         "public-http" => format!("{:?}", config.public_http),
@@ -453,6 +461,6 @@ fn pages_of_astral_web_may_play_from_the_node_by_http_and_https() {
         "https://a@b",
         "https://a?b",
     ] {
-        assert!(wrong.parse::<Web>().is_err(), "{wrong}");
+        assert!(wrong.parse::<WebUrl>().is_err(), "{wrong}");
     }
 }

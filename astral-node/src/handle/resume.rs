@@ -4,7 +4,7 @@
 //! every [`REMEMBER_EVERY`] if they have changed, so that a killed node knows them too.
 //! That a stream is wanted is durable before the caller hears that it is received.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use astral_proto::ids::{NodeId, StreamId};
@@ -38,6 +38,8 @@ struct Look {
     peers: Vec<PeerView>,
     slugs: Vec<(String, StreamId)>,
     wanted: Vec<(StreamId, WantedStream)>,
+    /// Carried for others.
+    carried: Vec<StreamId>,
     over: Vec<StreamId>,
 }
 
@@ -59,12 +61,16 @@ impl Handle {
 
         written.wanted = self.stored(Storage::wanted).await;
         for (stream, wanted) in &written.wanted {
-            lock(&self.inner.state.wanted).insert(*stream);
+            let why = match wanted.carried {
+                Some(true) => Why::Seed,
+                _ => Why::Watch,
+            };
+            lock(&self.inner.state.wanted).insert(*stream, why);
             let (handle, stream) = (self.clone(), *stream);
             let nodes = wanted.nodes.clone();
             self.inner
                 .tasks
-                .spawn(async move { handle.take_up(stream, nodes).await });
+                .spawn(async move { handle.take_up(stream, why, nodes).await });
         }
         let handle = self.clone();
         self.inner
@@ -88,7 +94,7 @@ impl Handle {
     }
 
     /// Finds a stream again that was being received, for as long as it takes.
-    async fn take_up(&self, stream: StreamId, nodes: Vec<(NodeId, Vec<String>)>) {
+    async fn take_up(&self, stream: StreamId, why: Why, nodes: Vec<(NodeId, Vec<String>)>) {
         info!(%stream, "stream was asked for earlier: looking for it");
         for (node, addresses) in nodes {
             let target = Target {
@@ -99,13 +105,12 @@ impl Handle {
         }
         let stop = self.inner.shutdown.clone();
         let mut wait = ASK_FIRST;
-        while lock(&self.inner.state.wanted).contains(&stream) {
+        while lock(&self.inner.state.wanted).contains_key(&stream) {
             let known = self
                 .inner
                 .inbox
                 .inspect(move |overlay, _| overlay.record_of(stream).is_some());
             if known.await == Some(true) {
-                let why = Why::Watch;
                 return self.tell(Event::Want { stream, why }).await;
             }
             let (id, slug) = (Some(stream), None);
@@ -118,14 +123,15 @@ impl Handle {
     }
 
     /// Makes it durable that a stream is wanted here.
-    pub(super) async fn keep_wanted(&self, stream: StreamId) {
-        lock(&self.inner.state.wanted).insert(stream);
+    pub(super) async fn keep_wanted(&self, stream: StreamId, why: Why) {
+        lock(&self.inner.state.wanted).insert(stream, why);
         let whereabouts = self
             .inner
             .inbox
             .inspect(move |overlay, _| whereabouts(overlay, stream));
         let wanted = WantedStream {
             nodes: whereabouts.await.unwrap_or_default(),
+            carried: carried(why),
         };
         self.put(move |storage| storage.put_wanted(stream, Some(&wanted)))
             .await;
@@ -133,7 +139,7 @@ impl Handle {
 
     /// Makes it durable that a stream is not wanted any more; tells whether it was.
     pub(super) async fn drop_wanted(&self, stream: StreamId) -> bool {
-        let was = lock(&self.inner.state.wanted).remove(&stream);
+        let was = lock(&self.inner.state.wanted).remove(&stream).is_some();
         if was {
             self.put(move |storage| storage.put_wanted(stream, None))
                 .await;
@@ -178,6 +184,12 @@ impl Handle {
             let Some(look) = look.await else { return };
             for stream in &look.over {
                 self.drop_wanted(*stream).await;
+            }
+            for stream in &look.carried {
+                let known = lock(&self.inner.state.wanted).contains_key(stream);
+                if !known {
+                    self.keep_wanted(*stream, Why::Seed).await;
+                }
             }
             self.write_down(look, &mut written).await;
         }
@@ -230,7 +242,7 @@ fn target(node: NodeId, peer: &RememberedPeer) -> Target {
     }
 }
 
-fn look(overlay: &Overlay, wanted: &BTreeSet<StreamId>) -> Look {
+fn look(overlay: &Overlay, wanted: &BTreeMap<StreamId, Why>) -> Look {
     let is_over = |stream: &&StreamId| {
         let record = overlay.record_of(**stream);
         record.is_some_and(|record| record.value().state == StreamState::Ended)
@@ -238,15 +250,22 @@ fn look(overlay: &Overlay, wanted: &BTreeSet<StreamId>) -> Look {
     Look {
         peers: overlay.peers_view(),
         slugs: overlay.slugs_view(),
-        over: wanted.iter().filter(is_over).copied().collect(),
+        carried: overlay.carried().collect(),
+        over: wanted.keys().filter(is_over).copied().collect(),
         wanted: wanted
             .iter()
-            .map(|stream| {
+            .map(|(stream, why)| {
                 let nodes = whereabouts(overlay, *stream);
-                (*stream, WantedStream { nodes })
+                let carried = carried(*why);
+                (*stream, WantedStream { nodes, carried })
             })
             .collect(),
     }
+}
+
+/// As a row says it.
+fn carried(why: Why) -> Option<bool> {
+    (why == Why::Seed).then_some(true)
 }
 
 /// Nodes that have a stream, and where they are: its publisher and who feeds it here.

@@ -10,7 +10,7 @@ use tracing::info;
 use super::{ApiError, Handle};
 use crate::config::{ChangeError, Config};
 use crate::logging;
-use crate::node::{limit_of, mode_of};
+use crate::node::{consent_of, limit_of, mode_of};
 
 impl Handle {
     /// Every option: what it is, where that comes from, and whether it can be changed now.
@@ -75,6 +75,10 @@ impl Handle {
         if config.supernode != before.supernode && self.is_ready() {
             let mode = mode_of(config.supernode);
             self.tell(Event::Supernodes { mode }).await;
+        }
+        if config.accept_seeds != before.accept_seeds {
+            let consent = consent_of(config.accept_seeds);
+            self.tell(Event::Consent { consent }).await;
         }
         if config.name != before.name {
             let identity = &self.inner.identity;

@@ -58,13 +58,16 @@ struct SlugRow {
     seen_ms: u64,
 }
 
-/// A stream that this node was asked to receive.
+/// A stream that this node was asked to receive, or to carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct WantedStream {
     /// Nodes that had it, and their `host:port`.
     #[cbor(n(0), with = "nodes")]
     pub(crate) nodes: Vec<(NodeId, Vec<String>)>,
+    /// Whether it is only carried for whoever offered it.
+    #[n(1)]
+    pub(crate) carried: Option<bool>,
 }
 
 impl Storage {

@@ -133,7 +133,7 @@ impl Overlay {
                 continue;
             };
             let (conn, ticket, depth) = (parent.conn, parent.ticket, parent.path.len() as u32);
-            if !stream.wanted.is_empty() {
+            if stream.is_watched() {
                 let mut own = Audience {
                     depth,
                     stalls,
@@ -182,11 +182,6 @@ impl Overlay {
             sum.add(&feed.audience);
         }
         sum
-    }
-
-    /// Free places in the part of the tree below this node, and at it.
-    pub fn places(&self, id: StreamId) -> u32 {
-        self.subtree(id).1
     }
 }
 

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::seeding::Consent;
 use super::supernodes::Mode;
 use crate::ids::{NodeId, PublicKey, StreamId, TicketId};
 use crate::record::{Address, NodeLoad, Role, SignedNode, SignedStream};
@@ -62,6 +63,8 @@ pub enum Why {
     Watch,
     /// A local player reads it; the shell lets it go some time after the last.
     Readers,
+    /// It is carried for whoever offered it.
+    Seed,
     /// Nodes that are registered here asked for it; said by the overlay itself.
     Serve,
 }
@@ -203,6 +206,18 @@ pub enum Event {
         stream: StreamId,
         /// By whom; `None`: by nobody, and nothing is to be forwarded either.
         why: Option<Why>,
+    },
+    /// A stream is to be offered to another node; `Overlay::seed_answer` says what it says.
+    Seed {
+        /// The node.
+        node: NodeId,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Which streams this node carries that it did not ask for.
+    Consent {
+        /// Whose.
+        consent: Consent,
     },
     /// The peers are to be asked for a stream.
     Find {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::audience::Audience;
 use super::budget::charge;
-use super::event::{Action, Change, ConnId, Time, Why};
+use super::event::{Action, Change, ConnId, Time};
 use super::search::Stream;
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
@@ -560,10 +560,7 @@ impl Overlay {
                 free.saturating_add(feed.free),
             )
         });
-        let watched = self
-            .streams
-            .get(&id)
-            .is_some_and(|stream| stream.wanted.iter().any(|why| *why != Why::Serve));
+        let watched = self.streams.get(&id).is_some_and(Stream::is_watched);
         let places = self.budget.spare_bps() / self.charge_of(id).max(1);
         let places = places.min(u64::from(u16::MAX)) as u32;
         (

@@ -11,12 +11,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{ConnId, Target, Time};
-use super::peers::Dial;
+use super::event::{ConnId, Time};
 use super::{Overlay, Timer};
 use crate::ids::NodeId;
-use crate::limits::ADDRESSES_MAX;
-use crate::record::Address;
 use crate::wire::control::Introduce;
 
 /// A node that has not answered a dial by then is asked to dial: more than a round trip
@@ -118,8 +115,7 @@ impl Overlay {
         let Some(remote) = self.peers.get(&there).map(|peer| peer.remote) else {
             return;
         };
-        let mut addresses: Vec<Address> = Self::tellable(&addresses, remote);
-        addresses.truncate(ADDRESSES_MAX);
+        let addresses = Self::tellable(&addresses, remote);
         let to = None;
         self.send(
             there,
@@ -133,21 +129,8 @@ impl Overlay {
 
     /// A supernode's word is enough to dial somebody, and only a supernode's.
     fn dial_introduced(&mut self, conn: ConnId, introduce: &Introduce) {
-        let node = introduce.peer;
-        let known = self.by_node.contains_key(&node) || self.is_dialling(node);
-        if !self.is_supernode(conn) || known || node == self.id || introduce.addresses.is_empty() {
-            return;
+        if self.is_supernode(conn) {
+            self.meet(introduce.peer, &introduce.addresses, false);
         }
-        let addresses = introduce.addresses.iter().take(ADDRESSES_MAX);
-        let target = Target {
-            node: Some(node),
-            addresses: addresses.map(|address| address.0.to_string()).collect(),
-        };
-        let dial = Dial {
-            node: Some(node),
-            bootstrap: None,
-            supernode: false,
-        };
-        self.dial(dial, target);
     }
 }

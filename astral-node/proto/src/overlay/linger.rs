@@ -15,7 +15,7 @@ const LINGER: Duration = Duration::from_secs(10);
 const PEERS_KEPT: usize = 8;
 
 impl Overlay {
-    /// Whether a connection serves nothing: no ticket, no registration, no search.
+    /// Whether a connection that no ticket runs on serves nothing else either.
     pub(super) fn is_superfluous(&self, now: Time, conn: ConnId) -> bool {
         let Some(peer) = self.peers.get(&conn) else {
             return false;
@@ -25,7 +25,7 @@ impl Overlay {
             || now.since(peer.joined) < LINGER
             || self.role() == Role::Supernode
             || self.is_supernode(conn);
-        !kept && !self.shares_ticket(conn) && !self.is_bootstrap(peer.node)
+        !kept && !self.is_bootstrap(peer.node)
     }
 }
 

@@ -137,7 +137,7 @@ impl Overlay {
         });
         self.records.insert_node(now, node, record, &[], None);
         self.records.add_addresses(node, &said);
-        self.check_claim(now, conn);
+        self.check_claim(conn);
         if !was && self.is_supernode(conn) {
             self.tell_of(conn);
             self.review(now);

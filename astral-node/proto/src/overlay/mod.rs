@@ -20,8 +20,8 @@
 //! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
 //! (records), `audience` (how viewers are served), `supernodes` (who is one),
 //! `registration` (with which), `mesh` (what they tell each other), `pull` (what they
-//! fetch for others), `reach` (whether strangers can connect), `introduce` (who cannot be
-//! dialled, dials), `view` (what the API shows).
+//! fetch for others), `seeding` (what they offer each other), `reach` (whether strangers
+//! can connect), `introduce` (who cannot be dialled, dials), `view` (what the API shows).
 
 mod allowance;
 mod audience;
@@ -41,6 +41,7 @@ mod records;
 mod registration;
 mod remembered;
 mod search;
+mod seeding;
 mod standby;
 mod supernodes;
 mod timer;
@@ -56,6 +57,7 @@ pub use event::{
 };
 pub use reach::Standing;
 pub use records::{KnownNode, KnownStream, LEASE, Records, Resolved};
+pub use seeding::{Consent, SeedAnswer};
 pub use supernodes::{Mode, RoleReason};
 pub use view::{FeedView, IntakeView, PeerView, PlaceView, StreamView, TicketView};
 
@@ -70,6 +72,7 @@ use random::Random;
 use reach::Reach;
 use remembered::Remembered;
 use search::Stream;
+use seeding::Seeding;
 use supernodes::Supernodes;
 use timer::TimerTable;
 
@@ -159,6 +162,7 @@ pub struct Overlay {
     reach: Reach,
     introductions: Introductions,
     pulls: Pulls,
+    seeding: Seeding,
     leaving: bool,
     actions: VecDeque<Action>,
 }
@@ -176,6 +180,7 @@ impl Overlay {
             reach: Reach::default(),
             introductions: Introductions::default(),
             pulls: Pulls::default(),
+            seeding: Seeding::default(),
             record: config.record,
             random: Random::new(config.seed),
             timers,
@@ -252,7 +257,10 @@ impl Overlay {
             Timer::Stall(stream) => self.check_stall(now, stream),
             Timer::Redial(index) => self.redial(now, index),
             Timer::Remembered => self.dial_remembered(now),
-            Timer::Recharge => self.recharge(now),
+            Timer::Recharge => {
+                self.recharge(now);
+                self.note_carried(now);
+            }
             Timer::Spread => self.spread(now),
             Timer::Sweep => {
                 self.records.sweep(now);
@@ -295,6 +303,8 @@ impl Overlay {
             Event::Supply { stream, supply } => self.supply_changed(now, stream, supply),
             Event::Want { stream, why } => self.want(now, stream, why),
             Event::Unwant { stream, why } => self.unwant(stream, why),
+            Event::Seed { node, stream } => self.seed(node, stream),
+            Event::Consent { consent } => self.take_consent(consent),
             Event::Find { id, slug } => self.find(id, slug),
             Event::Bootstrap { target } => self.bootstrap(now, target),
             Event::Remembered { targets } => self.remember(now, targets),

@@ -119,6 +119,7 @@ pub(super) struct Peer {
     pub(super) probes: Allowance,
     pub(super) registers: Allowance,
     pub(super) introduces: Allowance,
+    pub(super) seeds: Allowance,
     told: Allowance,
     /// Where it sees this node.
     pub(super) observed: Option<Address>,
@@ -307,7 +308,9 @@ impl Overlay {
             Message::Refused(m) => self.register_refused(now, conn, &m),
             Message::Audience(m) => self.audience_told(conn, &m),
             Message::Fetch(m) => self.fetch_asked(now, conn, m),
-            // Known on the wire, not answered by this version, as an older node would not.
+            Message::Seed(m) if self.may_tell(now, conn, 1) => self.seed_offered(now, conn, &m),
+            Message::Seed(_) => {}
+            Message::Seeded(m) => self.seed_answered(conn, &m),
         }
     }
 
@@ -392,6 +395,7 @@ impl Overlay {
             probes: Allowance::default(),
             registers: Allowance::default(),
             introduces: Allowance::default(),
+            seeds: Allowance::default(),
             told: Allowance::default(),
             observed,
             reached: pending.outbound || pending.remote.is_loopback(),
@@ -419,7 +423,8 @@ impl Overlay {
         if let Some(observed) = observed.filter(|_| stranger) {
             self.stranger_came(now, observed);
         }
-        self.check_claim(now, conn);
+        self.check_claim(conn);
+        self.offer_seeds(conn);
         if self.is_supernode(conn) {
             self.tell_of(conn);
             self.review(now);
@@ -578,12 +583,13 @@ impl Overlay {
     }
 
     pub(super) fn beat(&mut self, now: Time, conn: ConnId) {
-        if self.is_superfluous(now, conn) {
+        let bound = self.shares_ticket(conn);
+        if !bound && self.is_superfluous(now, conn) {
             self.close(conn, CloseCode::Done, "nothing needs it any more");
             // At once: the next that is looked at may be one of the few to be kept.
             return self.part(now, conn, Reason::Disconnected);
         }
-        let every = if self.shares_ticket(conn) {
+        let every = if bound {
             BEAT_EVERY
         } else {
             self.idle_beat(conn).unwrap_or(IDLE_BEAT_EVERY)

@@ -11,7 +11,7 @@
 //! two. A node never dials back to another IP address than that from which it was asked,
 //! so that nobody can send it at strangers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Overlay;
@@ -63,7 +63,7 @@ pub(super) struct Reach {
     /// Where strangers have come in, and when last.
     reached: BTreeMap<Address, Time>,
     /// Who could not.
-    denied: BTreeMap<NodeId, Time>,
+    denied: BTreeSet<NodeId>,
     questions: Vec<Question>,
     next: Time,
     /// Questions of others that are being answered.
@@ -171,7 +171,7 @@ impl Overlay {
             if peer.remote.is_loopback() || !sees {
                 continue;
             }
-            let asked = self.reach.denied.contains_key(&peer.node);
+            let asked = self.reach.denied.contains(&peer.node);
             open.push((asked, !self.is_supernode(*conn), self.random.next(), *conn));
         }
         open.sort_unstable();
@@ -224,7 +224,7 @@ impl Overlay {
         } else if !probed.reachable {
             self.reach.questions.retain(|q| q.query != probed.query);
             if self.reach.denied.len() < DENIED_MAX {
-                self.reach.denied.insert(node, now);
+                self.reach.denied.insert(node);
             }
             self.review(now);
         }
@@ -305,7 +305,7 @@ impl Overlay {
 
     /// A peer that came in says that it is a supernode: it is dialled back before others
     /// hear of it.
-    pub(super) fn check_claim(&mut self, _now: Time, conn: ConnId) {
+    pub(super) fn check_claim(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };

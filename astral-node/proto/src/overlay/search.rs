@@ -176,6 +176,12 @@ impl Stream {
         [parent, standby, former].contains(&Some(conn))
     }
 
+    /// Whether somebody looks at it here.
+    pub(super) fn is_watched(&self) -> bool {
+        let looks = |why: &Why| matches!(why, Why::Watch | Why::Readers);
+        self.wanted.iter().any(looks)
+    }
+
     /// Whether it can be promised to others.
     pub(super) fn is_held(&self) -> bool {
         self.own.is_some() || self.parent.is_some()
@@ -408,7 +414,7 @@ impl Overlay {
             && stream.avoided.get(&node).is_none_or(|until| *until <= now)
     }
 
-    fn ask(&mut self, id: StreamId, conn: ConnId) {
+    pub(super) fn ask(&mut self, id: StreamId, conn: ConnId) {
         let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
             return;
         };

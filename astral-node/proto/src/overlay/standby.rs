@@ -24,7 +24,7 @@ use super::search::{Parent, STALL, Stream};
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::PATH_MAX;
-use crate::wire::control::{Reason, TicketCancel};
+use crate::wire::control::Reason;
 use crate::wire::heartbeat::Supply;
 
 /// A standby is looked for this long after a parent was found, jittered: a crowd
@@ -170,7 +170,7 @@ impl Overlay {
         let old = stream.standby.replace(standby);
         self.timers.clear(Timer::Search(id));
         if let Some(old) = old {
-            self.cancel(old.conn, old.ticket, Reason::OtherChosen);
+            self.let_go(old.conn, old.ticket, Reason::OtherChosen);
         }
         // Its first chunk may overtake whatever is said later.
         self.act(Action::Expect {
@@ -210,20 +210,10 @@ impl Overlay {
     pub(super) fn drop_standby(&mut self, now: Time, id: StreamId, reason: Reason) {
         let standby = self.streams.get_mut(&id).and_then(|s| s.standby.take());
         if let Some(standby) = standby {
-            self.cancel(standby.conn, standby.ticket, reason);
+            self.let_go(standby.conn, standby.ticket, reason);
             self.changed(Change::Stream(id));
             self.seek_standby_later(now, id);
         }
-    }
-
-    fn cancel(&mut self, conn: ConnId, ticket: TicketId, reason: Reason) {
-        self.act(Action::Unexpect { conn, ticket });
-        let cancel = TicketCancel {
-            id: ticket,
-            reason,
-            referrals: Vec::new(),
-        };
-        self.send(conn, cancel);
     }
 
     /// The standby has ended its ticket, or its connection has ended; false if the
@@ -276,7 +266,7 @@ impl Overlay {
         self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
         if let Some(older) = older {
             let (conn, ticket) = (older.parent.conn, older.parent.ticket);
-            self.cancel(conn, ticket, Reason::OtherChosen);
+            self.let_go(conn, ticket, Reason::OtherChosen);
         }
         self.act(Action::Activate {
             conn,
@@ -303,7 +293,7 @@ impl Overlay {
         let former = self.streams.get_mut(&id).and_then(|s| s.former.take());
         if let Some(former) = former {
             let (conn, ticket) = (former.parent.conn, former.parent.ticket);
-            self.cancel(conn, ticket, Reason::OtherChosen);
+            self.let_go(conn, ticket, Reason::OtherChosen);
         }
     }
 
@@ -328,7 +318,7 @@ impl Overlay {
         let failed = stream.parent.replace(former.parent);
         if let Some(failed) = failed {
             self.blame(now, id, &failed);
-            self.cancel(failed.conn, failed.ticket, Reason::Stalled);
+            self.let_go(failed.conn, failed.ticket, Reason::Stalled);
             self.changed(Change::ParentLost(id, failed.node, Reason::Stalled));
         }
         self.changed(Change::Parent(id, node));

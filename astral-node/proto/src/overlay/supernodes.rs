@@ -307,23 +307,16 @@ impl Overlay {
     }
 
     fn next_review(&self, now: Time) -> Time {
-        let settled = match self.supernodes.role {
-            Role::Supernode => true,
-            Role::Node => self.is_registered_twice(),
-        };
-        if !settled {
+        let settled = now.after(REVIEW_SETTLED);
+        if self.supernodes.role == Role::Supernode {
+            return settled;
+        }
+        if !self.is_registered_twice() {
             return now.after(REVIEW_EVERY);
         }
         let soonest = Time(now.0 + 1);
-        let silent = self
-            .primary_silent_at()
-            .map_or(soonest, |at| at.max(soonest));
-        now.after(REVIEW_SETTLED)
-            .min(if self.supernodes.role == Role::Node {
-                silent
-            } else {
-                now.after(REVIEW_SETTLED)
-            })
+        let silent = self.primary_silent_at();
+        settled.min(silent.map_or(soonest, |at| at.max(soonest)))
     }
 
     pub(super) fn become_role(&mut self, now: Time, role: Role, reason: RoleReason) {

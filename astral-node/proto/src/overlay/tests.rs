@@ -9,6 +9,7 @@ mod liars;
 mod mesh;
 mod reach;
 mod remembered;
+mod seeding;
 mod supernodes;
 
 use std::collections::{BTreeMap, BTreeSet};

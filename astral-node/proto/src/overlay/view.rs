@@ -272,14 +272,15 @@ impl Overlay {
             switches: stream.switches,
             last_refusal: stream.last_refusal,
         });
+        let (viewers, places) = self.subtree(id);
         Some(StreamView {
             record: known.record.clone(),
             slug: self.records.shown_slug(id, &bare),
             own,
             intake,
-            viewers: self.subtree(id).0,
+            viewers,
             audience: self.audience(id),
-            places: self.places(id),
+            places,
         })
     }
 

@@ -373,8 +373,8 @@ messages! {
     18 Introduce {
         /// The node.
         0 peer: NodeId,
-        /// Where it is; empty if it is the sender itself, whose address the receiver of `to`'s
-        /// message takes from the connection.
+        /// Where it is; empty on the way to the supernode, which fills in what it sees and
+        /// knows.
         1 addresses: Vec<Address>,
         /// Who is to dial, if that is not the receiver but somebody connected to it, to
         /// whom it passes this on.
@@ -411,6 +411,20 @@ messages! {
         3 stalls: u32,
         /// Frames lost in the last minute, of all of them.
         4 lost: u32,
+    }
+    /// Offers a stream to a node that did not ask for it: whether it would carry it.
+    23 Seed {
+        /// Number of the offer, for the answer.
+        0 query: u64,
+        /// The stream's signed record.
+        1 record: RecordBytes,
+    }
+    /// Whether the stream is carried; it is asked for then as any other.
+    24 Seeded {
+        /// Number of the offer.
+        0 query: u64,
+        /// Why not; absent if it is.
+        1 reason: Option<Reason>,
     }
 }
 
@@ -483,7 +497,9 @@ impl Message {
             | Self::Registered(_)
             | Self::TicketRequest(_)
             | Self::Probe(_)
-            | Self::Probed(_) => Ok(()),
+            | Self::Probed(_)
+            | Self::Seed(_)
+            | Self::Seeded(_) => Ok(()),
         }
     }
 }

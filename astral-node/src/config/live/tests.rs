@@ -16,8 +16,9 @@ fn words_of(text: &str) -> Option<SettingValue> {
 }
 
 /// Every key that can be changed, with a value that is not its default.
-fn changes() -> [(&'static str, SettingValue); 5] {
+fn changes() -> [(&'static str, SettingValue); 6] {
     [
+        ("accept_seeds", SettingValue::Text("never".to_owned())),
         (
             "allow_origin",
             SettingValue::List(vec!["https://a".to_owned()]),

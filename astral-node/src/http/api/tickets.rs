@@ -13,7 +13,7 @@ use super::super::extract::Json;
 use super::super::list::page;
 use super::super::problem::Failure;
 use super::json;
-use crate::handle::Watched;
+use crate::handle::{Seeded, Watched};
 
 /// `GET /tickets`.
 #[utoipa::path(
@@ -62,7 +62,7 @@ pub(in super::super) async fn of_stream(
         ("slug" = String, Path, description = "Slug, full slug, id or share link"),
     ),
     request_body = NewTicket,
-    responses((status = 201, description = "Received here from now on, or seeded", body = Ticket), (status = 200, description = "Received here already; null for one's own stream", body = Option<Ticket>)),
+    responses((status = 201, description = "Received here from now on, or there with a destination", body = Ticket), (status = 200, description = "Received already; null for one's own stream", body = Option<Ticket>), (status = 202, description = "The destination takes it, from another node or when there is room", body = Option<Ticket>), (status = 403, description = "The destination does not want it")),
     security(("token" = [])),
 )]
 pub(in super::super) async fn make(
@@ -72,8 +72,11 @@ pub(in super::super) async fn make(
 ) -> Result<Response, Failure> {
     let stream = app.handle.stream(&slug).await?.id;
     if let Some(destination) = new.destination {
-        let ticket = app.handle.seed(stream, destination).await?;
-        return Ok(json(StatusCode::CREATED, &ticket));
+        return Ok(match app.handle.seed(stream, destination).await? {
+            Seeded::New(ticket) => json(StatusCode::CREATED, &ticket),
+            Seeded::Already(ticket) => json(StatusCode::OK, &ticket),
+            Seeded::Elsewhere => json(StatusCode::ACCEPTED, &()),
+        });
     }
     Ok(match app.handle.watch(stream).await? {
         Watched::New(ticket) => json(StatusCode::CREATED, &ticket),

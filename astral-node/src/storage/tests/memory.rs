@@ -83,6 +83,7 @@ fn wanted_streams_survive_a_restart_up_to_a_bound() {
     let (_dir, open) = folder();
     let wanted = |i| WantedStream {
         nodes: vec![(id(i), vec!["192.0.2.1:8000".to_owned()])],
+        carried: (i == 7).then_some(true),
     };
     let storage = open();
     for i in 0..=WANTED_MAX as u64 {

@@ -8,16 +8,15 @@ const WORDS = {
   upstream_limit: ['Upload limit', 'Most to spend on others: 20mbit, 2.5MB/s, 0, unlimited or learnt.'],
   name: ['Name', 'For others to read.'],
   supernode: ['Supernode', 'Whether this node serves others beyond what it watches.'],
+  accept_seeds: ['Streams offered by others', 'Whether this node carries them; auto is while it is a supernode.'],
   allow_origin: ['Sites that may use this node', 'Web origins, one per line.'],
   verbosity: ['Detail of the log', '0 is usual; 1 and 2 say more, -1 less.'],
-  seed: ['Seeding by others', 'Who may make this node carry a stream.'],
 };
-const CHOICES = { supernode: ['auto', 'always', 'never'] };
+const CHOICES = { accept_seeds: ['auto', 'always', 'never'], supernode: ['auto', 'always', 'never'] };
 const SOURCES = { default: 'default', file: 'settings file', saved: 'saved here', environment: 'environment', flag: 'command line' };
 
 export class Settings {
-  constructor(said) {
-    this.said = said;
+  constructor() {
     $('settings-form').addEventListener('submit', (event) => {
       event.preventDefault();
       this.save();
