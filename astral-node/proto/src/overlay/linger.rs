@@ -24,8 +24,15 @@ impl Overlay {
             || self.peers.len() <= PEERS_KEPT
             || now.since(peer.joined) < LINGER
             || self.role() == Role::Supernode
-            || self.is_supernode(conn);
+            || self.is_supernode(conn)
+            || self.is_searched(conn);
         !kept && !self.is_bootstrap(peer.node)
+    }
+
+    /// Whether a search waits for what is said over this connection.
+    fn is_searched(&self, conn: ConnId) -> bool {
+        let mut searches = self.streams.values().filter_map(|s| s.search.as_ref());
+        searches.any(|search| search.counts_on(conn))
     }
 }
 

@@ -72,6 +72,20 @@ pub(super) struct Reach {
     checks: BTreeMap<u64, ConnId>,
 }
 
+impl Reach {
+    /// Keeps where a stranger came in; if there are too many, in the place of the oldest.
+    fn remember(&mut self, now: Time, address: Address) {
+        self.reached.insert(address, now);
+        if self.reached.len() > ADDRESSES_MAX {
+            let age = |(address, at): (&Address, &Time)| (*at, *address);
+            let oldest = self.reached.iter().map(age).min();
+            if let Some((_, oldest)) = oldest {
+                self.reached.remove(&oldest);
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Question {
     query: u64,
@@ -269,10 +283,7 @@ impl Overlay {
     fn reached_here(&mut self, now: Time, address: Address) {
         let before = self.reached_at(now);
         self.reach.denied.clear();
-        if self.reach.reached.len() >= ADDRESSES_MAX {
-            self.reach.reached.pop_first();
-        }
-        self.reach.reached.insert(address, now);
+        self.reach.remember(now, address);
         if !before.contains(&address) {
             self.describe(now);
             self.review(now);
@@ -357,6 +368,30 @@ impl Overlay {
         if reachable {
             self.tell_of(conn);
             self.review(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::address;
+    use super::*;
+
+    #[test]
+    fn address_that_is_reached_again_displaces_nobody_and_a_new_one_the_oldest() {
+        let mut reach = Reach::default();
+        let full = ADDRESSES_MAX as u64;
+        for number in 0..full {
+            reach.remember(Time(number), address(number as usize));
+        }
+        reach.remember(Time(full), address(0));
+        assert_eq!(reach.reached.len(), ADDRESSES_MAX);
+        assert_eq!(reach.reached.get(&address(0)), Some(&Time(full)));
+        reach.remember(Time(full + 1), address(100));
+        assert_eq!(reach.reached.len(), ADDRESSES_MAX);
+        assert!(!reach.reached.contains_key(&address(1)), "the oldest");
+        for kept in [0, 2, 100] {
+            assert!(reach.reached.contains_key(&address(kept)), "{kept}");
         }
     }
 }

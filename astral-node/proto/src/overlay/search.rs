@@ -211,6 +211,13 @@ impl Search {
             .is_some_and(|confirming| confirming.conn == conn)
     }
 
+    /// Whether an answer is awaited from there, or an offer of it may still be taken up.
+    pub(super) fn counts_on(&self, conn: ConnId) -> bool {
+        let offered = || self.offers.iter().any(|offer| offer.conn == conn);
+        let open = self.open.contains(&conn) || self.is_confirming(conn) || offered();
+        open && !self.waiting
+    }
+
     fn is_exhausted(&self) -> bool {
         self.open.is_empty() && self.dialling.is_empty()
     }

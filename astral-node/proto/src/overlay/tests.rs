@@ -618,6 +618,40 @@ fn second_viewer_is_referred_to_the_first_when_the_publisher_has_room_for_one() 
 }
 
 #[test]
+fn connection_is_kept_while_an_answer_is_awaited_over_it() {
+    let mut net = star(&[1; 14]);
+    for node in 2..14 {
+        let dial = peers::Dial {
+            node: None,
+            bootstrap: None,
+            supernode: false,
+        };
+        let addresses = vec![address(node).0.to_string()];
+        let target = Target {
+            node: None,
+            addresses,
+        };
+        net.overlay(1).dial(dial, target);
+    }
+    // So that what was to be done is done.
+    net.event(1, Event::Limit { bps: None });
+    net.run(Duration::from_secs(5));
+    let later = net.now.after(Duration::from_secs(10));
+    let kept = |net: &Net| {
+        let overlay = &net.nodes[1].overlay;
+        let conns = overlay.peers.keys();
+        conns
+            .filter(|conn| !overlay.is_superfluous(later, **conn))
+            .count()
+    };
+    assert_eq!(kept(&net), 1, "the publisher, as a bootstrap node");
+    net.watch(1);
+    assert_eq!(kept(&net), crate::limits::ASKED_AT_ONCE);
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.parent(1), Some(net.id(0)));
+}
+
+#[test]
 fn refusal_says_why_when_there_is_no_other_place() {
     let mut net = star(&[1, 0, 0]);
     net.watch(1);
