@@ -21,6 +21,6 @@ mod transport;
 mod uplink;
 mod whereabouts;
 
-pub use config::{Config, Congestion, LogFormat, RateError, Supernode, UpstreamLimit};
+pub use config::{AcceptSeeds, Config, Congestion, LogFormat, RateError, Supernode, UpstreamLimit};
 pub use handle::{ApiError, Handle, Seeded, Watched};
 pub use node::Node;

@@ -71,17 +71,17 @@ impl Modify for Common {
             .description("Refused: a problem as RFC 9457 has it")
             .content(PROBLEM_JSON, content)
             .build();
-        for item in api.paths.paths.values_mut() {
+        for (path, item) in &mut api.paths.paths {
             let operations = [
-                &mut item.get,
-                &mut item.put,
-                &mut item.post,
-                &mut item.delete,
-                &mut item.patch,
+                ("get", &mut item.get),
+                ("put", &mut item.put),
+                ("post", &mut item.post),
+                ("delete", &mut item.delete),
+                ("patch", &mut item.patch),
             ];
-            for operation in operations.into_iter().flatten() {
-                // Made of the handlers' names, several of which are `list` or `stream`.
-                operation.operation_id = None;
+            for (method, operation) in operations {
+                let Some(operation) = operation else { continue };
+                operation.operation_id = Some(operation_id(method, path));
                 let responses = &mut operation.responses.responses;
                 responses.insert("default".to_owned(), RefOr::T(refusal.clone()));
             }
@@ -90,6 +90,19 @@ impl Modify for Common {
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
     }
+}
+
+/// Such as `delete_node`: handlers' names, of which several are `list`, would not tell
+/// operations apart.
+fn operation_id(method: &str, path: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    let words = path.split(['/', '{', '}', '.']);
+    let words = words.filter(|word| !word.is_empty());
+    [method]
+        .into_iter()
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join("_")
 }
 
 /// `GET /openapi.json`.
