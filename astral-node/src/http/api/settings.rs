@@ -31,6 +31,8 @@ pub(in super::super) async fn show(State(app): State<Arc<App>>) -> Response {
     reason = "for the API's document; `LiveSettings` has the rules"
 )]
 struct Changes {
+    /// Whether this node carries streams that others offer it; auto: while it is a supernode.
+    accept_seeds: Option<Mode>,
     /// Web origins that may call the local API and play.
     #[schema(max_items = 64)]
     allow_origin: Option<Vec<WebOrigin>>,
@@ -41,7 +43,7 @@ struct Changes {
         pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
     )]
     name: Option<String>,
-    /// Whether this node may be a supernode.
+    /// Whether this node may be a supernode; auto: while there is none.
     supernode: Option<Mode>,
     /// Most upload to spend.
     upstream_limit: Option<Limit>,
@@ -52,15 +54,17 @@ struct Changes {
 
 /// Scheme, host and port.
 #[derive(Deserialize, utoipa::ToSchema)]
-#[schema(pattern = r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-5]?[0-9]{1,4})?$")]
+#[schema(
+    pattern = r"^https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:([1-5]?[0-9]{1,4}|6[0-4][0-9]{3}))?$"
+)]
 #[expect(dead_code, reason = "for the API's document")]
 struct WebOrigin(String);
 
-/// Whether a node becomes a supernode.
+/// Whether a node does something for others.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
-    /// While there is none.
+    /// When that makes sense.
     Auto,
     /// In any case.
     Always,
@@ -87,7 +91,9 @@ struct Bps(u64);
 
 /// Like `20mbit`, `unlimited` or `learnt`.
 #[derive(Deserialize, utoipa::ToSchema)]
-#[schema(pattern = r"^(learnt|unlimited|[0-9]{1,3}(kbit|mbit|kB|MB))$")]
+#[schema(
+    pattern = r"^(learnt|unlimited|[0-9]{1,3}(\.[0-9]{1,2})?([kKmM](bit|bps|B)|[gG]bit)(/s)?)$"
+)]
 #[expect(dead_code, reason = "for the API's document")]
 struct Rate(String);
 
