@@ -335,15 +335,7 @@ impl Handle {
             self.keep_wanted(id, Why::Watch).await;
             return Ok(Watched::Already(ticket));
         }
-        let mut changes = self.changes();
-        let active = async {
-            loop {
-                if let Some(ticket) = self.intake_ticket(id).await {
-                    return ticket;
-                }
-                let _ = tokio::time::timeout(FIND_EVERY, changes.changed()).await;
-            }
-        };
+        let active = self.seen(|| self.intake_ticket(id));
         match tokio::time::timeout(WATCH_WITHIN, active).await {
             Ok(ticket) => {
                 self.keep_wanted(id, Why::Watch).await;
@@ -359,6 +351,17 @@ impl Handle {
                 .await;
                 Err(ApiError::NoRoom(reason))
             }
+        }
+    }
+
+    /// Looks again at every change until there is something.
+    async fn seen<T, F: Future<Output = Option<T>>>(&self, look: impl Fn() -> F) -> T {
+        let mut changes = self.changes();
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            let _ = tokio::time::timeout(FIND_EVERY, changes.changed()).await;
         }
     }
 

@@ -252,9 +252,9 @@ impl Running {
                 sender = Some(tokio::spawn(publish));
             }
             Way::Whole => {
-                let (url, bytes) = (ingest.http_url.clone(), clip_bytes.clone());
-                let size = bytes.len().div_ceil(PIECES);
-                let pieces: Vec<_> = bytes.chunks(size).map(<[u8]>::to_vec).collect();
+                let url = ingest.http_url.clone();
+                let size = clip_bytes.len().div_ceil(PIECES);
+                let pieces: Vec<_> = clip_bytes.chunks(size).map(<[u8]>::to_vec).collect();
                 sender = Some(tokio::spawn(async move {
                     ertmp::put_pieces(&url, (0..).step_by(200).zip(pieces)).await;
                 }));

@@ -130,7 +130,7 @@ impl Timeline {
             last: None,
             repairs: 0,
         };
-        self.add(track, timescale, pace);
+        self.add(self.start_ns, track, timescale, pace);
     }
 
     /// Adds an audio track; its frames are at least one tick long.
@@ -141,13 +141,10 @@ impl Timeline {
     /// The same for a track that may begin before the epoch does, at `first_ns`.
     pub fn add_audio_from(&mut self, first_ns: i64, track: u32, timescale: u32, sample_rate: u32) {
         let run = None;
-        self.add(track, timescale, Pace::Audio { sample_rate, run });
-        if let Some(lane) = self.lanes.get_mut(&track) {
-            lane.floor = ns_to_ticks(first_ns, timescale);
-        }
+        self.add(first_ns, track, timescale, Pace::Audio { sample_rate, run });
     }
 
-    fn add(&mut self, track: u32, timescale: u32, pace: Pace) {
+    fn add(&mut self, first_ns: i64, track: u32, timescale: u32, pace: Pace) {
         let shift = i128::from(self.start_ns) - i128::from(self.origin_ns);
         let scaled = 2 * shift * i128::from(timescale) + i128::from(SECOND_NS);
         // Fits: 65 bits, times 10⁷, divided by 10⁹.
@@ -155,7 +152,7 @@ impl Timeline {
         let lane = Lane {
             timescale,
             offset,
-            floor: ns_to_ticks(self.start_ns, timescale),
+            floor: ns_to_ticks(first_ns, timescale),
             pace,
         };
         self.lanes.insert(track, lane);

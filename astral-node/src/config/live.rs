@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{AcceptSeeds, Config, Name, Origin, Supernode, UpstreamLimit};
+use super::{Config, Name, Origin, UpstreamLimit};
 use crate::lock::lock;
 
 /// Origins that can be saved: each is compared with every request's.
@@ -192,14 +192,19 @@ const fn changeable(key: &'static str, show: Show, set: Set) -> Shown {
     Shown { key, show, set }
 }
 
+/// One of those that are for when something is done for others.
+fn choice<T: ValueEnum>(value: &SettingValue) -> Result<T, String> {
+    let choice = T::from_str(words(value)?, false);
+    choice.map_err(|_| "takes auto, always or never".to_owned())
+}
+
 /// Every option but `settings` itself, by key.
 const OPTIONS: &[Shown] = &[
     changeable(
         "accept_seeds",
         |c| word(c.accept_seeds),
         |c, value| {
-            let accept = AcceptSeeds::from_str(words(value)?, false);
-            c.accept_seeds = accept.map_err(|_| "takes auto, always or never".to_owned())?;
+            c.accept_seeds = choice(value)?;
             Ok(())
         },
     ),
@@ -251,8 +256,7 @@ const OPTIONS: &[Shown] = &[
         "supernode",
         |c| word(c.supernode),
         |c, value| {
-            let mode = Supernode::from_str(words(value)?, false);
-            c.supernode = mode.map_err(|_| "takes auto, always or never".to_owned())?;
+            c.supernode = choice(value)?;
             Ok(())
         },
     ),

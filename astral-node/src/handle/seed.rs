@@ -7,7 +7,7 @@ use astral_proto::ids::{NodeId, StreamId};
 use astral_proto::overlay::{Event, SeedAnswer};
 use astral_proto::wire::control::Reason;
 
-use super::{ApiError, FIND_EVERY, Handle, WATCH_WITHIN};
+use super::{ApiError, Handle, WATCH_WITHIN};
 
 /// Wait for the carrier to ask this node for the stream, which it may have from elsewhere.
 const FED_WITHIN: Duration = Duration::from_secs(2);
@@ -33,23 +33,17 @@ impl Handle {
     pub async fn seed(&self, id: StreamId, node: NodeId) -> Result<Seeded, ApiError> {
         self.node_known(node).await?;
         let before = self.fed_ticket(id, node).await;
-        let mut changes = self.changes();
         self.tell(Event::Seed { node, stream: id }).await;
-        let answered = async {
-            loop {
-                let answer = self
-                    .inner
-                    .inbox
-                    .inspect(move |overlay, _| overlay.seed_answer(node, id));
-                match answer.await.flatten() {
-                    Some(SeedAnswer::Taken) => return Ok(()),
-                    Some(SeedAnswer::Refused(reason)) => return Err(refused(node, reason)),
-                    Some(SeedAnswer::Open) => {}
-                    None => return Err(ApiError::NoRoom("too many streams are offered".into())),
-                }
-                let _ = tokio::time::timeout(FIND_EVERY, changes.changed()).await;
+        let answered = self.seen(|| async {
+            let inbox = &self.inner.inbox;
+            let answer = inbox.inspect(move |overlay, _| overlay.seed_answer(node, id));
+            match answer.await.flatten() {
+                Some(SeedAnswer::Taken) => Some(Ok(())),
+                Some(SeedAnswer::Refused(reason)) => Some(Err(refused(node, reason))),
+                Some(SeedAnswer::Open) => None,
+                None => Some(Err(ApiError::NoRoom("too many streams are offered".into()))),
             }
-        };
+        });
         let silent = || ApiError::NoRoom(format!("node {node} does not answer"));
         tokio::time::timeout(WATCH_WITHIN, answered)
             .await
@@ -57,14 +51,7 @@ impl Handle {
         if let Some(ticket) = before {
             return Ok(Seeded::Already(ticket));
         }
-        let fed = async {
-            loop {
-                if let Some(ticket) = self.fed_ticket(id, node).await {
-                    return ticket;
-                }
-                let _ = tokio::time::timeout(FIND_EVERY, changes.changed()).await;
-            }
-        };
+        let fed = self.seen(|| self.fed_ticket(id, node));
         let fed = tokio::time::timeout(FED_WITHIN, fed).await;
         Ok(fed.map_or(Seeded::Elsewhere, Seeded::New))
     }

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Overlay;
-use super::event::{ConnId, Time, Why};
+use super::event::{Change, ConnId, Time, Why};
 use crate::ids::{NodeId, StreamId};
-use crate::record::Role;
+use crate::record::{Role, SignedStream};
 use crate::wire::control::{Reason, RecordBytes, Seed, Seeded};
 
 /// Streams that are carried for others at one time.
@@ -137,7 +137,7 @@ impl Overlay {
             None => SeedAnswer::Taken,
         };
         let id = *id;
-        self.changed(super::Change::Stream(id));
+        self.changed(Change::Stream(id));
     }
 
     /// What has become of an offer of this node; `None` if none is remembered.
@@ -177,7 +177,7 @@ impl Overlay {
         if self.budget.never_forwards() {
             return Err(Reason::NotForwarding);
         }
-        let said = crate::record::SignedStream::glance(&seed.record.0);
+        let said = SignedStream::glance(&seed.record.0);
         let id = said.ok_or(Reason::NoStream)?.id();
         self.announced(now, conn, std::slice::from_ref(&seed.record));
         if !self.records.is_live(now, id) {

@@ -84,6 +84,24 @@ pub(super) fn address(node: usize) -> Address {
     Address(format!("127.0.0.1:{}", 1000 + node).parse().unwrap())
 }
 
+/// The first record of a live stream, of which nobody knows the rate.
+fn live(publisher: NodeId, key: &SecretKey, name: &str) -> StreamRecord {
+    StreamRecord {
+        key: key.public(),
+        seq: 1,
+        name: name.into(),
+        description: None,
+        publisher,
+        unlisted: None,
+        epoch: 1,
+        started_at_ms: 0,
+        state: StreamState::Live,
+        bitrate_bps: None,
+        tracks: vec![],
+        viewers: None,
+    }
+}
+
 impl Net {
     /// `limits[i]` is the upload limit of node `i`, in copies of the stream.
     pub(super) fn new(limits: &[u64]) -> Self {
@@ -502,18 +520,8 @@ impl Net {
 
     fn publish(&mut self) {
         let record = StreamRecord {
-            key: self.stream_key.public(),
-            seq: 1,
-            name: "Show".into(),
-            description: None,
-            publisher: self.id(0),
-            unlisted: None,
-            epoch: 1,
-            started_at_ms: 0,
-            state: StreamState::Live,
             bitrate_bps: Some(1_000_000),
-            tracks: vec![],
-            viewers: None,
+            ..live(self.id(0), &self.stream_key, "Show")
         };
         let record = SignedStream::sign(record, &self.stream_key);
         self.event(
@@ -1051,20 +1059,7 @@ fn news_of_many_streams_do_not_flood_a_peer() {
             let mut seed = [7; 32];
             seed[..4].copy_from_slice(&i.to_be_bytes());
             let key = SecretKey::from_seed(seed);
-            let record = StreamRecord {
-                key: key.public(),
-                seq: 1,
-                name: format!("Show {i}"),
-                description: None,
-                publisher: net.id(0),
-                unlisted: None,
-                epoch: 1,
-                started_at_ms: 0,
-                state: StreamState::Live,
-                bitrate_bps: None,
-                tracks: vec![],
-                viewers: None,
-            };
+            let record = live(net.id(0), &key, &format!("Show {i}"));
             SignedStream::sign(record, &key)
         })
         .collect();

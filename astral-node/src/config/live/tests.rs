@@ -132,5 +132,5 @@ fn what_an_older_or_newer_version_saved_does_not_stop_the_node() {
     ]);
     let live = LiveSettings::new(Config::default_in("/d"), saved);
     assert_eq!(live.now().name, None);
-    assert_eq!(live.now().supernode, Supernode::Never);
+    assert_eq!(live.now().supernode, crate::Supernode::Never);
 }

@@ -153,18 +153,8 @@ fn publisher_behind_a_wall_dials_the_viewer_that_it_is_introduced_to() {
     net.event(0, Event::Limit { bps: Some(0) });
     let (stream, record) = {
         let record = StreamRecord {
-            key: net.stream_key.public(),
-            seq: 1,
-            name: "walled".into(),
-            description: None,
-            publisher: net.id(1),
-            unlisted: None,
-            epoch: 1,
-            started_at_ms: 1,
-            state: StreamState::Live,
             bitrate_bps: Some(1_000_000),
-            tracks: Vec::new(),
-            viewers: None,
+            ..live(net.id(1), &net.stream_key, "walled")
         };
         (net.stream(), SignedStream::sign(record, &net.stream_key))
     };

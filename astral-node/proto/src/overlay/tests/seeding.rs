@@ -17,18 +17,9 @@ fn consent(net: &mut Net, node: usize, consent: Consent) {
 fn another(net: &Net, number: u8) -> SignedStream {
     let key = SecretKey::from_seed([100 + number; 32]);
     let record = StreamRecord {
-        key: key.public(),
-        seq: 1,
-        name: format!("Show {number}"),
-        description: None,
-        publisher: net.id(0),
         unlisted: Some(true),
-        epoch: 1,
-        started_at_ms: 0,
-        state: StreamState::Live,
         bitrate_bps: Some(1_000),
-        tracks: vec![],
-        viewers: None,
+        ..live(net.id(0), &key, &format!("Show {number}"))
     };
     SignedStream::sign(record, &key)
 }

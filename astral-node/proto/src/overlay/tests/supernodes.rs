@@ -139,18 +139,8 @@ fn full_supernode_refers_to_another() {
 fn heard_stream_is_known_and_told_to_peers() {
     let mut net = star(2);
     let record = StreamRecord {
-        key: net.stream_key.public(),
         seq: 7,
-        name: "elsewhere".into(),
-        description: None,
-        publisher: net.id(0),
-        unlisted: None,
-        epoch: 1,
-        started_at_ms: 1,
-        state: StreamState::Live,
-        bitrate_bps: None,
-        tracks: Vec::new(),
-        viewers: None,
+        ..live(net.id(0), &net.stream_key, "elsewhere")
     };
     let streams = vec![SignedStream::sign(record, &net.stream_key)];
     net.event(
