@@ -1,6 +1,6 @@
 //! The ready file: how the `astral` command and scripts find a node and its token.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -21,7 +21,8 @@ pub(crate) struct ReadyFiles {
 }
 
 impl ReadyFiles {
-    /// Writes `ready` to `<data-dir>/node.json` and to `extra`, each by rename, mode 0600.
+    /// Writes `ready` to `<data-dir>/node.json` and to `extra`, each by rename, mode 0600;
+    /// on a full disk over the file that a killed node has left, if there is one.
     ///
     /// # Errors
     /// One of them cannot be written; then neither is left.
@@ -38,12 +39,24 @@ impl ReadyFiles {
         };
         let own = data_dir.join(FILE_NAME);
         for path in [Some(own.as_path()), extra].into_iter().flatten() {
-            write_private(path, &files.text)
-                .with_context(|| format!("ready file {}", path.display()))?;
+            put(path, &files.text).with_context(|| format!("ready file {}", path.display()))?;
             files.paths.push(path.to_owned());
         }
         Ok(files)
     }
+}
+
+fn put(path: &Path, text: &[u8]) -> io::Result<()> {
+    let written = write_private(path, text);
+    match &written {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+        Ok(()) | Err(_) => return written,
+    }
+    let Ok(mut left) = std::fs::OpenOptions::new().write(true).open(path) else {
+        return written;
+    };
+    left.write_all(text)?;
+    left.set_len(text.len() as u64)
 }
 
 impl Drop for ReadyFiles {

@@ -3,23 +3,27 @@
 //!
 //! One redb database, `<data-dir>/node.redb`, whose lock also keeps a second node out
 //! of the folder, and the key beside it in `node.key`, so that it can be backed up or
-//! moved alone. Every write is on disk when the call returns. All calls block: async
+//! moved alone. A running stream's marks go to `node.marks` while the database cannot
+//! grow, so that a full disk stops no stream. Every write is on disk when the call returns. All calls block: async
 //! code goes through `spawn_blocking`. Nothing is ever deleted to get over an error.
 
 mod memory;
 mod private_file;
 mod rows;
+mod spare;
 mod stream;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use astral_proto::ids::{SecretKey, StreamId};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _};
 use redb::{TableDefinition, WriteTransaction};
 use tracing::{info, warn};
 
+use self::spare::Spare;
 use crate::lock::lock;
 pub(crate) use memory::{RememberedPeer, RememberedSlug, WantedStream};
 pub(crate) use private_file::write_private;
@@ -37,6 +41,8 @@ const RECORD_SEQ: &str = "record_seq";
 const LAYOUT_VERSION: u64 = 1;
 /// Memory for pages, in bytes: the database is a few pages, redb's default is 1 GiB.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// The data folder counts as writable again when nothing has failed for so long.
+const QUIET: Duration = Duration::from_secs(20);
 
 /// Why something could not be kept or found again.
 #[derive(Debug, thiserror::Error)]
@@ -110,8 +116,11 @@ struct Shared {
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>,
     /// Closed after it failed: redb answers nothing more until it is opened anew.
     database: Mutex<Option<Database>>,
-    /// Why the last write failed, until one succeeds.
-    failing: Mutex<Option<String>>,
+    /// Why a write failed last, and when, until one succeeds [`QUIET`] later: on a full
+    /// disk a small one still does now and then.
+    failing: Mutex<Option<(String, Instant)>>,
+    /// Where marks go when the database cannot be written; not there if it could not be made.
+    spare: Mutex<Option<Spare>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -149,20 +158,48 @@ impl Storage {
                 open: Box::new(open),
                 database: Mutex::new(Some(database)),
                 failing: Mutex::default(),
+                spare: Mutex::default(),
             }),
             dir: data_dir.into(),
         };
         storage.check_layout()?;
+        storage.open_spare();
         Ok(storage)
+    }
+
+    /// Opens the spare room, and moves what it holds into the database as far as that
+    /// takes it.
+    fn open_spare(&self) {
+        let path = self.dir.join("node.marks");
+        let mut spare = match Spare::open(&path) {
+            Ok(spare) => spare,
+            Err(error) => {
+                warn!(
+                    path = %path.display(), %error,
+                    "no room is kept back: a full disk will end streams"
+                );
+                return;
+            }
+        };
+        for (id, marks) in spare.streams() {
+            let moved = match self.raise_stored_marks(id, marks) {
+                Ok(()) | Err(StorageError::UnknownStream(_)) => spare.remove(id),
+                Err(_) => continue,
+            };
+            if let Err(error) = moved {
+                warn!(path = %path.display(), %error, "kept what is in the database, too");
+            }
+        }
+        *lock(&self.shared.spare) = Some(spare);
     }
 
     /// What is wrong with the data folder now, for people; empty if nothing is.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let failing = lock(&self.shared.failing);
-        let words = failing.as_ref().map(|error| {
+        let words = failing.as_ref().map(|(error, _)| {
             format!(
-                "the data folder cannot be written ({error}): what changes now is lost at a \
-                 restart, and streams are published only as far as their numbers are safe"
+                "the data folder cannot be written ({error}): streams go on, but what is changed \
+                 now is lost at a restart; make room on its disk"
             )
         });
         words.into_iter().collect()
@@ -189,12 +226,15 @@ impl Storage {
     fn note<T>(&self, written: Result<T, StorageError>) -> Result<T, StorageError> {
         let mut failing = lock(&self.shared.failing);
         match &written {
-            Ok(_) if failing.take().is_some() => info!("the data folder can be written again"),
+            Ok(_) if failing.as_ref().is_some_and(|(_, at)| at.elapsed() > QUIET) => {
+                *failing = None;
+                info!("the data folder can be written again");
+            }
             Err(error @ (StorageError::Io { .. } | StorageError::Database { .. })) => {
                 if failing.is_none() {
                     warn!(%error, "the data folder cannot be written; streams go on");
                 }
-                *failing = Some(error.to_string());
+                *failing = Some((error.to_string(), Instant::now()));
             }
             Ok(_) | Err(_) => {}
         }
@@ -235,7 +275,16 @@ impl Storage {
                 .map(|row| Ok(row?.1.value().to_vec()))
                 .collect()
         });
-        rows?.iter().map(|row| self.decode(row)).collect()
+        let mut streams: Vec<OwnStream> = rows?
+            .iter()
+            .map(|row| self.decode(row))
+            .collect::<Result<_, _>>()?;
+        if let Some(spare) = &*lock(&self.shared.spare) {
+            for stream in &mut streams {
+                stream.marks.raise(spare.marks(stream.id()));
+            }
+        }
+        Ok(streams)
     }
 
     /// Keeps `stream`, new or changed. Its marks and `record_seq` only ever rise, so
@@ -262,11 +311,23 @@ impl Storage {
         self.change_stream(id, |_| Ok(None))
     }
 
-    /// Makes it durable that everything signed so far stays within `marks`. Never lowers one.
+    /// Makes it durable that everything signed so far stays within `marks`, in the room
+    /// that is kept back if the database cannot be written. Never lowers one.
     ///
     /// # Errors
-    /// [`StorageError::UnknownStream`], or the database cannot be written.
+    /// [`StorageError::UnknownStream`], or nothing can be written at all.
     pub(crate) fn raise_marks(&self, id: StreamId, marks: Marks) -> Result<(), StorageError> {
+        let raised = self.raise_stored_marks(id, marks);
+        if let Err(StorageError::Io { .. } | StorageError::Database { .. }) = &raised
+            && let Some(spare) = &mut *lock(&self.shared.spare)
+            && spare.raise(id, marks).is_ok()
+        {
+            return Ok(());
+        }
+        raised
+    }
+
+    fn raise_stored_marks(&self, id: StreamId, marks: Marks) -> Result<(), StorageError> {
         self.change_stream(id, |stored| {
             let mut stream = stored.ok_or(StorageError::UnknownStream(id))?;
             stream.marks.raise(marks);

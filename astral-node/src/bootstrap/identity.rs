@@ -6,7 +6,7 @@ use astral_proto::ids::SecretKey;
 use astral_proto::limits::ADDRESSES_MAX;
 use astral_proto::overlay::Description;
 use astral_proto::record::{Address, NodeRecord, SignedNode};
-use tracing::warn;
+use tracing::debug;
 
 use crate::lock::lock;
 use crate::node::unix_ms;
@@ -65,7 +65,7 @@ impl Identity {
         let (storage, seq) = (self.storage.clone(), record.seq);
         let raised = tokio::task::spawn_blocking(move || storage.raise_record_seq(seq)).await;
         if let Ok(Err(error)) = raised {
-            warn!(%error, "the number of the node's record could not be stored");
+            debug!(%error, "the number of the node's record could not be stored");
         }
         SignedNode::sign(record, &self.key)
     }

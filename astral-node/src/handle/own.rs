@@ -11,7 +11,7 @@ use astral_proto::slug::{check_name, slug_of};
 use astral_proto::wire::heartbeat::Supply;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use super::{ApiError, Handle, lock};
 use crate::ingest::SourceState;
@@ -243,7 +243,7 @@ impl Handle {
         let raised =
             tokio::task::spawn_blocking(move || storage.raise_stream_record_seq(id, seq)).await;
         if let Ok(Err(error)) = raised {
-            warn!(stream = %id, %error, "the record's number could not be stored");
+            debug!(stream = %id, %error, "the record's number could not be stored");
         }
         let supply = if state == StreamState::Live {
             Supply::Ok

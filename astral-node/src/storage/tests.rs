@@ -163,6 +163,26 @@ fn stream_of_a_later_form_is_refused_and_stays() {
     assert_eq!(kept.unwrap(), Some(row));
 }
 
+#[test]
+fn marks_in_the_spare_room_move_into_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, gone) = (stream(1, "one"), stream(2, "gone"));
+    let storage = Storage::open(dir.path()).unwrap();
+    storage.put_stream(&one).unwrap();
+    for id in [one.id(), gone.id()] {
+        let mut spare = lock(&storage.shared.spare);
+        let spare = spare.as_mut().unwrap();
+        spare.raise(id, marks(7, 70, 700)).unwrap();
+    }
+    assert_eq!(storage.streams().unwrap()[0].marks, marks(7, 70, 700));
+    drop(storage);
+    let storage = Storage::open(dir.path()).unwrap();
+    assert_eq!(lock(&storage.shared.spare).as_ref().unwrap().streams(), []);
+    let kept = storage.streams().unwrap();
+    assert_eq!(kept[0].marks, marks(7, 70, 700));
+    assert_eq!(kept.len(), 1);
+}
+
 /// Does not run by itself: the other half of the test below.
 #[test]
 #[ignore = "the process that is killed in marks_survive_a_killed_process"]

@@ -444,7 +444,7 @@ pub(super) async fn pong(uri: Uri) -> Result<Response, Failure> {
 
 /// Takes bytes, and tells how many came and how long they took.
 #[utoipa::path(post, path = "/api/v1/ping", tag = "bandwidth",
-    request_body(content = [u8], content_type = "application/octet-stream"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "They came", body = Ping),
         (status = 408, description = "The body did not come", body = Problem,

@@ -75,7 +75,7 @@ pub(in super::super) async fn send(
 #[utoipa::path(
     post,
     path = "/api/v1/ping",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "At most 8 MiB"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream", description = "At most 8 MiB"),
     responses((status = 200, description = "How many bytes came, and how long that took", body = Ping)),
 )]
 pub(in super::super) async fn take(body: Body) -> Result<Response, Failure> {
