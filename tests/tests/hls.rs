@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Method;
 use hyper::header::ACCEPT_ENCODING;
+use rustix::process::Signal;
 
 /// Reads files of one stream at one node.
 struct Hls {
@@ -220,6 +221,67 @@ async fn playlist_outlives_its_encoder_and_goes_on_with_the_next_ones_picture() 
     }
     let init = viewer.bytes(change[1].map.as_ref().unwrap()).await;
     assert!(init.windows(4).any(|bytes| bytes == b"moov"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hole_is_listed_as_one_and_what_follows_is_the_same_everywhere() {
+    let _turn = turn::shared().await;
+    let chain = Chain::start("With a hole").await;
+    let _encoder = Encoder::rtmp(Clip::small(120), &chain.ingest);
+    flows(&chain.viewer, &chain.stream).await;
+    let viewer = Hls::at(&chain.viewer.api, chain.slug());
+    let relay = Hls::at(&chain.relay.api, chain.slug());
+    let names = viewer.begin().await;
+    relay.begin().await;
+    // Until a playlist can tell of a time before the hole.
+    until("some segments", s(30), async || {
+        let media = viewer.media(&names[0]).await;
+        check(media.segments.len() > 6, format!("{media:?}"))
+    })
+    .await;
+
+    // Longer than anybody keeps what was sent. Some of it is fetched afterwards, too late
+    // for a playlist, and is a hole there all the same.
+    chain.viewer.signal(Signal::STOP);
+    tokio::time::sleep(s(20)).await;
+    chain.viewer.signal(Signal::CONT);
+
+    let holes = tokio::join!(
+        goes_on_behind_a_hole(&viewer, &relay, &names[0]),
+        goes_on_behind_a_hole(&viewer, &relay, &names[1]),
+    );
+    assert!(
+        holes.0 + holes.1 > 0,
+        "sound comes first, and may be in time"
+    );
+}
+
+/// Follows a playlist by the rules until it is past a hole, if there is one; how many
+/// segments are missing.
+async fn goes_on_behind_a_hole(viewer: &Hls, relay: &Hls, name: &str) -> usize {
+    let mut media = viewer.media(name).await;
+    let from = media.end().0;
+    let after = until("segments behind the hole", s(60), async || {
+        let next = viewer.media(&format!("{name}?{}", media.next())).await;
+        next.check_after(&media);
+        media = next;
+        let gap = media.segments.iter().rposition(|segment| segment.gap);
+        let behind = &media.segments[gap.map_or(0, |gap| gap + 1)..];
+        let whole = behind.iter().filter(|segment| segment.uri.is_some());
+        let whole: Vec<_> = whole.cloned().collect();
+        let is_past = whole.len() >= 2 && media.end().0 > from + 20;
+        check(is_past, format!("{media:?}"))?;
+        Ok::<_, String>(whole)
+    })
+    .await;
+    let gaps = media.segments.iter().filter(|s| s.gap).count();
+    println!("{name}: {gaps} segments are missing");
+    for segment in after {
+        let uri = segment.uri.as_ref().expect("it is whole");
+        let (here, there) = (viewer.bytes(uri).await, relay.bytes(uri).await);
+        assert!(here == there, "{uri} differs between nodes");
+    }
+    gaps
 }
 
 /// Longest delay from the encoder to the screen that hls.js may have, milliseconds.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use astral_media::catalog::{Catalog, MAX_CATALOG};
+use astral_media::hls::Segment;
 use astral_proto::limits::{GROUP_BYTES_MAX, HAVE_GROUPS_MAX};
 use astral_proto::record::StreamState;
 use astral_proto::wire::control::{Have, HaveGroup};
@@ -94,6 +95,8 @@ pub(super) struct Ring {
     lost_groups: u64,
     rate: Rate,
     gaps: Gaps,
+    /// Segments that were listed as gaps, by track and group number: they stay so.
+    pub(super) given_up: BTreeMap<(u8, u64), Segment>,
 }
 
 impl Ring {
@@ -118,6 +121,7 @@ impl Ring {
             lost_groups: 0,
             rate: Rate::new(now),
             gaps: Gaps::default(),
+            given_up: BTreeMap::new(),
         }
     }
 

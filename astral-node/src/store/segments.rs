@@ -62,28 +62,32 @@ impl StreamStore {
 }
 
 impl Ring {
-    fn segments(&self, track: u8, now: Instant) -> Vec<Segment> {
-        let mut found: Vec<Segment> = Vec::new();
+    fn segments(&mut self, track: u8, now: Instant) -> Vec<Segment> {
+        let floor = self.floor;
+        self.given_up.retain(|(_, number), _| *number >= floor);
+        let mut found: Vec<(u64, Segment)> = Vec::new();
         let mut before: Option<u64> = None;
         for (&number, entry) in &self.numbers {
             let Some(catalog) = self.catalogs.get(&entry.epoch) else {
                 continue;
             };
+            let given_up = self.given_up.get(&(track, number)).cloned();
+            let segment =
+                given_up.unwrap_or_else(|| self.segment(track, number, entry, catalog, now).0);
             let absent = before.map_or(0, |before| number - before - 1);
             if absent > ABSENT_MAX {
                 found.clear();
             } else if absent > 0 {
-                fill(&mut found, absent);
+                self.fill(track, &mut found, absent, &segment);
             }
             before = Some(number);
-            let (segment, _) = self.segment(track, number, entry, catalog, now);
             // It was joined in the middle: players begin with the next one.
             if found.is_empty() && (segment.state == State::Gap || !segment.independent) {
                 continue;
             }
             let open = segment.state == State::Open;
             if !open || !segment.parts.is_empty() {
-                found.push(segment);
+                found.push((number, segment));
             }
             if open {
                 break;
@@ -92,7 +96,44 @@ impl Ring {
         if found.len() > LISTED_MIN {
             found.remove(0);
         }
-        found
+        for (number, segment) in found.iter().filter(|(_, one)| one.state == State::Gap) {
+            let listed = self.given_up.entry((track, *number));
+            listed.or_insert_with(|| segment.clone());
+        }
+        found.into_iter().map(|(_, segment)| segment).collect()
+    }
+
+    /// Group numbers that nothing came of before a segment, so that the count and, within
+    /// an epoch, the time go on.
+    fn fill(&self, track: u8, found: &mut Vec<(u64, Segment)>, absent: u64, next: &Segment) {
+        for left in (1..=absent).rev() {
+            let Some((last, before)) = found.last() else {
+                return;
+            };
+            let number = last + 1;
+            let gap = self.given_up.get(&(track, number)).cloned();
+            let gap = gap.unwrap_or_else(|| {
+                let end_ms = before
+                    .wall_ms
+                    .saturating_add((before.micros / 1_000) as i64);
+                let until_ms = if next.epoch == before.epoch {
+                    next.wall_ms
+                } else {
+                    end_ms
+                };
+                let ms = until_ms.saturating_sub(end_ms).max(0) as u64 / left;
+                Segment {
+                    sequence: before.sequence + 1,
+                    state: State::Gap,
+                    wall_ms: end_ms,
+                    micros: ms * 1_000,
+                    parts: Vec::new(),
+                    independent: true,
+                    ..before.clone()
+                }
+            });
+            found.push((number, gap));
+        }
     }
 
     /// Ticks per second of a track; milliseconds in an epoch that is without it.
@@ -157,14 +198,17 @@ impl Ring {
         if waited { State::Gap } else { State::Open }
     }
 
-    /// How long a segment lasts that is not whole: up to where the next one begins.
+    /// How long a segment lasts that is not whole: up to where the next one begins; its
+    /// share of that if groups in between are missing, too.
     fn gap_us(&self, number: u64, entry: &Number) -> u64 {
         let next = self.numbers.range(number + 1..).next();
-        let next = next.and_then(|(_, next)| next.start_ms);
+        let next = next.and_then(|(next, entry)| Some((next - number, entry.start_ms?)));
         let ms = next
             .zip(entry.start_ms)
-            .map_or(0, |(end, start)| end.saturating_sub(start));
-        ms.max(0) as u64 * 1_000
+            .map_or(0, |((groups, end), start)| {
+                end.saturating_sub(start).max(0) as u64 / groups
+            });
+        ms * 1_000
     }
 
     fn fetch(&self, track: u8, sequence: u64, part: Option<u32>, now: Instant) -> Fetched {
@@ -225,23 +269,6 @@ impl Ring {
 fn sequence_of(catalog: &Catalog, number: u64) -> u64 {
     let ahead = number.saturating_sub(catalog.first_group);
     catalog.first_sequence.saturating_add(ahead)
-}
-
-/// Group numbers that nothing came of, so that the count goes on.
-fn fill(found: &mut Vec<Segment>, absent: u64) {
-    let Some(last) = found.last().cloned() else {
-        return;
-    };
-    for ahead in 1..=absent {
-        found.push(Segment {
-            sequence: last.sequence + ahead,
-            state: State::Gap,
-            micros: 0,
-            parts: Vec::new(),
-            independent: true,
-            ..last.clone()
-        });
-    }
 }
 
 impl Group {

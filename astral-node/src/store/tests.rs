@@ -900,7 +900,7 @@ mod segments {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hole_is_waited_for_then_a_gap_of_its_true_length_and_whole_once_it_is_filled() {
+    async fn hole_is_waited_for_then_a_gap_of_its_true_length_for_good() {
         let source = Source::new();
         let store = source.started();
         push_group(&source, &store, 0, &[]);
@@ -913,8 +913,10 @@ mod segments {
         assert_eq!(shape(&store), [first, (1, State::Gap, 2), last]);
         assert_eq!(store.segments(VIDEO)[1].micros, 1_000_000);
         assert!(matches!(store.fetch(VIDEO, 1, None), Fetched::Never));
+        // Who was told of a gap is not told otherwise; who asks for it gets it.
         source.push(&store, &picture(1, 4)).unwrap();
-        assert_eq!(shape(&store), [first, (1, State::Whole, 5), last]);
+        assert_eq!(shape(&store), [first, (1, State::Gap, 2), last]);
+        assert!(matches!(store.fetch(VIDEO, 1, None), Fetched::Frames(..)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -927,6 +929,11 @@ mod segments {
         advance(HOLE_PATIENCE).await;
         let gap = |number| (number, State::Gap, 0);
         let whole = |number| (number, State::Whole, 5);
-        assert_eq!(shape(&store), [whole(5), gap(6), gap(7), whole(8)]);
+        let listed = [whole(5), gap(6), gap(7), whole(8)];
+        assert_eq!(shape(&store), listed);
+        let lengths: Vec<_> = store.segments(VIDEO).iter().map(|s| s.micros).collect();
+        assert_eq!(lengths, [1_000_000; 4]);
+        push_group(&source, &store, 7, &[]);
+        assert_eq!(shape(&store), listed);
     }
 }

@@ -183,14 +183,11 @@ impl Playlist {
                 true => ",INDEPENDENT=YES",
                 false => "",
             };
-            let gap = match segment.state {
-                State::Gap => ",GAP=YES",
-                State::Open | State::Whole => "",
-            };
+            // Of a gap, too, they are those that came: what was listed does not change.
             let duration = seconds(*micros);
             line(
                 out,
-                format_args!("#EXT-X-PART:DURATION={duration},URI=\"{uri}\"{independent}{gap}"),
+                format_args!("#EXT-X-PART:DURATION={duration},URI=\"{uri}\"{independent}"),
             );
         }
         if segment.state == State::Open {
@@ -359,7 +356,7 @@ mod tests {
 #EXTINF:1.00000,
 seg-1-40.m4s
 #EXT-X-PROGRAM-DATE-TIME:2025-11-25T01:17:26.120Z
-#EXT-X-PART:DURATION=0.20000,URI=\"part-1-41-0.m4s\",INDEPENDENT=YES,GAP=YES
+#EXT-X-PART:DURATION=0.20000,URI=\"part-1-41-0.m4s\",INDEPENDENT=YES
 #EXT-X-GAP
 #EXTINF:1.00000,
 seg-1-41.m4s
