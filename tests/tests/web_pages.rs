@@ -19,6 +19,7 @@ use astral_tests::wait::{check, s, until};
 use astral_tests::web::Web;
 use data_encoding::BASE64URL_NOPAD;
 use hyper::Method;
+use serde_json::json;
 
 /// A name that nobody has to be protected from reading.
 const EVIL: &str = "<script>alert(1)</script>";
@@ -407,6 +408,14 @@ async fn page_keeps_up_says_when_the_site_is_away_and_hears_from_the_visitors_no
         .evaluate("document.querySelector('iframe.player').src")
         .await;
     assert!(shown.starts_with(&source), "{shown}");
+    // The node's page has opened in front of this one, and what is hidden does not begin.
+    browser.command("Page.bringToFront", json!({})).await;
+    until("the framed player to play", s(30), async || {
+        let at = "document.querySelector('video').currentTime";
+        let at = browser.inside(at).await?;
+        check(at.as_f64().is_some_and(|at| at > 2.0), &at)
+    })
+    .await;
     let to = scratch().join("web-playing-1280.png");
     browser.whole_screenshot(&to).await;
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
