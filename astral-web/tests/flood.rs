@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{Server, key, node, node_of, submission};
 use futures_util::stream::{self, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Bad records that are sent.
 const COUNT: u32 = 10_000;
@@ -125,4 +126,46 @@ async fn caller_with_many_silent_connections_leaves_room_for_others() {
     }
     let answer = server.ask("GET", "/health", &[], vec![]).await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_lives_on_after_a_body_that_nobody_wanted() {
+    let server = Server::start();
+    let mut socket = tokio::net::TcpStream::connect(server.address())
+        .await
+        .unwrap();
+    let body = "x".repeat(8_000);
+    for round in 0..30 {
+        let (method, path) = match round % 3 {
+            0 => ("POST", "/api/v1/nodes"),
+            1 => ("POST", "/api/v1/none"),
+            _ => ("PUT", "/api/v1/streams"),
+        };
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 8000\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        // As a client does whose body comes in a packet of its own.
+        tokio::task::yield_now().await;
+        socket.write_all(body.as_bytes()).await.unwrap();
+        let status = answer(&mut socket).await;
+        assert_eq!(status, [415, 404, 405][round % 3], "round {round}");
+    }
+}
+
+/// The status of the next answer, which is read to its end.
+async fn answer(socket: &mut tokio::net::TcpStream) -> u16 {
+    let mut bytes = Vec::new();
+    let (head, length) = loop {
+        bytes.push(socket.read_u8().await.expect("the connection lives"));
+        if bytes.ends_with(b"\r\n\r\n") {
+            let head = String::from_utf8(bytes).unwrap();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let length = length.expect("a length").parse().unwrap();
+            break (head, length);
+        }
+    };
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).await.unwrap();
+    head[9..12].parse().unwrap()
 }

@@ -217,9 +217,11 @@ impl Browser {
             "userGesture": true,
         });
         let result = self.try_command("Runtime.evaluate", how).await?;
-        match &result["exceptionDetails"] {
-            Value::Null => Ok(result["result"]["value"].clone()),
-            thrown => Err(thrown.to_string()),
+        let thrown = &result["exceptionDetails"];
+        if thrown.is_null() {
+            Ok(result["result"]["value"].clone())
+        } else {
+            Err(thrown.to_string())
         }
     }
 

@@ -24,10 +24,24 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 /// Longest that a bandwidth check may take to come.
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A body in memory, as every route but the bandwidth check gets it.
+///
+/// # Errors
+/// 413, 408; 400 if it breaks off.
+pub(super) async fn whole(body: Body) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let body = read(body, SUBMISSION_BYTES_MAX, |data| {
+        bytes.extend_from_slice(data);
+    });
+    let late = |_| Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come");
+    timeout(SUBMISSION_TIMEOUT, body).await.map_err(late)??;
+    Ok(bytes)
+}
+
 /// The record of a submission, as it travels.
 ///
 /// # Errors
-/// 415, 413, 408; 400 for what is not JSON or base64url; 422 for JSON that does not fit.
+/// 415; 400 for what is not JSON or base64url; 422 for JSON that does not fit.
 pub(super) async fn record(request: Request<Body>) -> Result<Vec<u8>, Failure> {
     let kind = request.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
@@ -36,14 +50,7 @@ pub(super) async fn record(request: Request<Body>) -> Result<Vec<u8>, Failure> {
         let detail = "this route takes content-type: application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let mut bytes = Vec::new();
-    let body = read(request.into_body(), SUBMISSION_BYTES_MAX, |data| {
-        bytes.extend_from_slice(data);
-    });
-    let late = || Failure::new(StatusCode::REQUEST_TIMEOUT, "the body did not come");
-    timeout(SUBMISSION_TIMEOUT, body)
-        .await
-        .map_err(|_| late())??;
+    let bytes = whole(request.into_body()).await?;
     parse(&bytes)
 }
 

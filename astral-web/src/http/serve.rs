@@ -31,7 +31,7 @@ use tracing::{debug, info, warn};
 
 use super::caller::{caller, site};
 use super::problem::{self, Failure};
-use super::{api, caller};
+use super::{api, body, caller};
 use crate::config::Network;
 use crate::limits::{Charge, subject};
 use crate::state::{State, lock};
@@ -241,14 +241,23 @@ async fn answer(
             .limits
             .charge(charge, from.0, count, Instant::now())
     };
-    let response = match charged {
-        Err(wait) => {
+    // A body is read before the answer: if it were left, the connection would end with it,
+    // and whatever the caller has sent behind it.
+    let checks_bandwidth = parts.method == Method::POST && parts.uri.path().ends_with("/ping");
+    let body = if checks_bandwidth && charged.is_ok() {
+        Ok(Body::new(body))
+    } else {
+        body::whole(Body::new(body)).await.map(Body::from)
+    };
+    let response = match (charged, body) {
+        (Err(wait), _) => {
             app.state.metrics.limited.inc();
             Failure::too_many("this address asks too much", wait).into_response()
         }
-        Ok(()) if area == Area::Api && is_preflight(&parts) => preflight(),
-        Ok(()) => {
-            let request = Request::from_parts(parts, Body::new(body));
+        (Ok(()), Err(failure)) => failure.into_response(),
+        (Ok(()), Ok(_)) if area == Area::Api && is_preflight(&parts) => preflight(),
+        (Ok(()), Ok(body)) => {
+            let request = Request::from_parts(parts, body);
             app.router.clone().oneshot(request).await?
         }
     };
