@@ -114,11 +114,11 @@ impl Handle {
         let id = stream.id();
         let slug = slug_of(&stream.name, id);
         let mut streams = lock(&self.inner.state.own);
-        let taken = streams.iter().any(|(other, own)| {
-            own.stream.name == stream.name || slug_of(&own.stream.name, *other) == slug
+        let taken = streams.iter().find(|(other, own)| {
+            own.stream.name == stream.name || slug_of(&own.stream.name, **other) == slug
         });
-        if taken {
-            return Err(ApiError::NameTaken(stream.name.clone()));
+        if let Some((_, own)) = taken {
+            return Err(ApiError::NameTaken(own.stream.name.clone()));
         }
         streams.insert(id, Own::new(stream.clone()));
         Ok(())

@@ -80,7 +80,7 @@ impl Handle {
             upload_limit_bps: inner.uplink.limit(),
             upload_used_bps: Some(inner.uplink.used_bps()),
             children: children.unwrap_or(0),
-            version: inner.ready.version.clone(),
+            version: format!("astral-node {}", inner.ready.version),
             last_seen: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             connected: true,
             warnings: inner.storage.warnings(),
@@ -189,9 +189,10 @@ impl Handle {
                 StreamState::Ended => api::StreamState::Ended,
             },
             tracks: record.tracks.iter().map(track).collect(),
-            bitrate_bps: match stats.bitrate_bps {
-                0 => record.bitrate_bps.unwrap_or(0),
-                bps => bps,
+            bitrate_bps: match (record.state, stats.bitrate_bps) {
+                (StreamState::Live, 0) => record.bitrate_bps.unwrap_or(0),
+                (StreamState::Live, bps) => bps,
+                (StreamState::Waiting | StreamState::Paused | StreamState::Ended, _) => 0,
             },
             started_at: rfc3339_ms(record.started_at_ms),
             // The publisher counts now; its record says what it counted some seconds ago.

@@ -511,20 +511,14 @@ impl Overlay {
         is_ours
     }
 
-    pub(super) fn revoke(&mut self, ticket: TicketId) {
+    /// Ends a ticket, whichever end of it this node is; whoever received by it looks for
+    /// another, and leaves the other end alone for a while.
+    pub(super) fn revoke(&mut self, now: Time, ticket: TicketId) {
         if let Some(feed) = self.feeds.get(&ticket) {
             let referrals = self.referrals_to_children(feed.conn, feed.stream);
             return self.cancel_feed(ticket, Reason::Revoked, referrals);
         }
-        let of_this = |s: &Stream| s.parent.as_ref().is_some_and(|p| p.ticket == ticket);
-        let id = self
-            .streams
-            .iter()
-            .find(|(_, stream)| of_this(stream))
-            .map(|(id, _)| *id);
-        if let Some(id) = id {
-            self.unwant(id, None);
-        }
+        self.revoke_taken(now, ticket);
     }
 
     // Telling children

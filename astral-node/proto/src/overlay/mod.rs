@@ -309,7 +309,7 @@ impl Overlay {
             Event::Bootstrap { target } => self.bootstrap(now, target),
             Event::Remembered { targets } => self.remember(now, targets),
             Event::Named { slugs } => self.records.name_first(slugs),
-            Event::Revoke { ticket } => self.revoke(ticket),
+            Event::Revoke { ticket } => self.revoke(now, ticket),
             Event::Forget { node } => self.forget(node),
             Event::Limit { bps } => self.budget.limit_bps = bps,
             Event::Identity { record } => self.identity(record),

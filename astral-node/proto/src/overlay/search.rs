@@ -890,6 +890,26 @@ impl Overlay {
         self.find_parent(now, id, &parent.others);
     }
 
+    /// Ends a ticket by which this node receives, or would.
+    pub(super) fn revoke_taken(&mut self, now: Time, ticket: TicketId) {
+        let found = self.streams.iter().find_map(|(id, stream)| {
+            let parent = stream.parent.as_ref().filter(|p| p.ticket == ticket);
+            let standby = stream.standby.as_ref().filter(|s| s.ticket == ticket);
+            let node = parent.map(|p| p.node).or(standby.map(|s| s.node))?;
+            Some((*id, node, parent.is_some()))
+        });
+        let Some((id, node, is_parent)) = found else {
+            return;
+        };
+        self.avoid(id, node, now.after(REVOKED));
+        if is_parent {
+            self.lose_parent(now, id, node, Reason::Revoked);
+        } else {
+            self.drop_standby(now, id, Reason::Revoked);
+            self.seek_standby_soon(now, id);
+        }
+    }
+
     /// There is no parent any more: the standby is it now, or one is looked for.
     fn find_parent(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
         if self.activate(now, id, None) {

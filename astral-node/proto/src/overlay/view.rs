@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audience::Audience;
-use super::event::{ConnId, Time};
+use super::event::{ConnId, Time, Why};
 use super::records::Resolved;
 use super::{KnownStream, Overlay, RoleReason, Standing};
 use crate::ids::{NodeId, StreamId, TicketId};
@@ -227,7 +227,8 @@ impl Overlay {
         let counts = |id: StreamId, known: &KnownStream| {
             let by_id = text.parse() == Ok(id);
             let held = self.streams.contains_key(&id);
-            held || ((by_id || known.record.value().is_listed()) && self.is_live(now, id))
+            let known_here = known.record.value().is_listed() || by_id || self.is_asked_for(id);
+            (held && known_here) || ((by_id || known.record.value().is_listed()) && self.is_live(now, id))
         };
         self.records.resolve(text, &own, &counts)
     }
@@ -236,15 +237,29 @@ impl Overlay {
         self.records.is_live(now, id)
     }
 
-    /// Streams that may be listed here: listed ones that are live somewhere,
-    /// own ones, and those that are taken in.
+    /// Whether somebody at this node publishes the stream or has asked for it, so that its
+    /// name is no secret here; who only passes it on has not.
+    fn is_asked_for(&self, id: StreamId) -> bool {
+        let stream = self.streams.get(&id);
+        stream.is_some_and(|stream| {
+            let asked = |why| stream.wanted.contains(&why);
+            stream.own.is_some() || asked(Why::Watch) || asked(Why::Readers)
+        })
+    }
+
+    /// Streams that may be listed here: listed ones that are live somewhere or taken in,
+    /// and those that somebody here publishes or has asked for.
     pub fn streams_view(&self, now: Time) -> Vec<StreamView> {
         let mut ids: Vec<StreamId> = self
             .records
             .fresh(now)
             .filter(|(_, known)| known.record.value().is_listed())
             .map(|(id, _)| id)
-            .chain(self.streams.keys().copied())
+            .chain(self.streams.keys().copied().filter(|id| {
+                let listed = self.records.stream(*id);
+                let listed = listed.is_some_and(|known| known.record.value().is_listed());
+                listed || self.is_asked_for(*id)
+            }))
             .collect();
         ids.sort_unstable();
         ids.dedup();

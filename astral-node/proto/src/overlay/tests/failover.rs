@@ -84,6 +84,31 @@ fn leaving_parent_is_heard_until_the_standby_sends() {
 }
 
 #[test]
+fn who_ends_its_own_ticket_takes_the_stream_from_another() {
+    let mut net = diamond();
+    net.watch_gap(3);
+    let ticket = ticket_of(&net, 3);
+    net.event(3, Event::Revoke { ticket });
+    net.run(Duration::from_secs(5));
+    net.check(&[1, 2, 3]);
+    assert_ne!(net.parent(3), Some(net.id(1)));
+    assert!(net.gap(3) <= GAP_MAX, "gap of {:?}", net.gap(3));
+}
+
+#[test]
+fn who_ends_the_ticket_of_its_standby_keeps_its_parent() {
+    let mut net = diamond();
+    let before = standby(&net, 3).expect("a standby was found");
+    let held = &net.nodes[3].overlay.streams[&net.stream()].standby;
+    let ticket = held.as_ref().expect("the same").ticket;
+    net.event(3, Event::Revoke { ticket });
+    net.run(Duration::from_secs(5));
+    assert_ne!(standby(&net, 3), Some(before), "it is left alone for a while");
+    assert_eq!(switches(&net, 3), 0);
+    net.check(&[1, 2, 3]);
+}
+
+#[test]
 fn nobody_moves_while_the_encoder_is_away() {
     let mut net = diamond();
     let stream = net.stream();
