@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, rates bit/s in whole numbers. Requests refuse
 //! unknown fields; answers may gain fields.
 
+pub mod metrics;
 pub mod settings;
 pub mod web;
 

@@ -261,7 +261,7 @@ impl Handle {
             created_at: rfc3339(now, ticket.created),
             expires_at: rfc3339(now, ticket.expires),
             bytes,
-            bitrate_bps: self.rate(ticket.id, bytes),
+            bitrate_bps: self.rate(ticket.id, bytes, now.since(ticket.created)),
         }
     }
 
@@ -274,14 +274,15 @@ impl Handle {
         }
     }
 
-    /// The rate since the last look that is long enough ago.
-    fn rate(&self, id: TicketId, bytes: u64) -> u64 {
+    /// The rate since the last look that is long enough ago; at the first, that of the
+    /// ticket's whole life.
+    fn rate(&self, id: TicketId, bytes: u64, life: Duration) -> u64 {
         let now = Instant::now();
         let mut rates = lock(&self.inner.state.rates);
         let mark = rates.entry(id).or_insert(RateMark {
             at: now,
             bytes,
-            rate_bps: 0,
+            rate_bps: (bytes as f64 * 8.0 / life.as_secs_f64().max(1.0)) as u64,
         });
         let over = now - mark.at;
         if over >= RATE_OVER {

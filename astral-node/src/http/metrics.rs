@@ -1,4 +1,4 @@
-//! `GET /metrics` in the Prometheus text format (OpenMetrics 1.0).
+//! `GET /metrics` for Prometheus.
 //!
 //! Everything is read when it is asked for: a node that nobody scrapes spends
 //! nothing. Series are bounded by the streams that are held here and the peers
@@ -11,7 +11,8 @@ use astral_proto::api;
 use astral_proto::api::StreamState;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use hyper::header::CONTENT_TYPE;
+use hyper::HeaderMap;
+use hyper::header::{ACCEPT, CONTENT_TYPE};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -24,15 +25,16 @@ use super::problem::Failure;
 
 type Labels = Vec<(&'static str, String)>;
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 /// `GET /metrics`.
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, description = "Metrics as METRICS.md lists them", content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8", body = String)),
+    responses((status = 200, description = "Metrics as METRICS.md lists them; OpenMetrics if `Accept` names it", content((String = "text/plain; version=0.0.4; charset=utf-8"), (String = "application/openmetrics-text; version=1.0.0; charset=utf-8")))),
 )]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+pub(super) async fn metrics(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     let mut registry = Registry::with_prefix("astral");
     node(&app, &mut registry).await;
     streams(&app, &mut registry).await;
@@ -40,7 +42,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fai
     stores(&app, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|_| Failure::not_now("the metrics are not readable"))?;
-    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (kind, text) = api::metrics::answer(text, accept);
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: i64) {

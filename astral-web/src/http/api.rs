@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use data_encoding::HEXLOWER;
-use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 
@@ -76,15 +76,17 @@ pub(super) async fn ready() -> &'static str {
 
 /// Counters for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "probes",
-    responses((status = 200, description = "Metrics", body = String,
-        content_type = "application/openmetrics-text")))]
-pub(super) async fn metrics(Shared(state): Web) -> Result<Response, Failure> {
+    responses((status = 200, description = "Metrics; OpenMetrics if `Accept` names it", content(
+        (String = "text/plain; version=0.0.4; charset=utf-8"),
+        (String = "application/openmetrics-text; version=1.0.0; charset=utf-8")))))]
+pub(super) async fn metrics(Shared(state): Web, headers: HeaderMap) -> Result<Response, Failure> {
     let text = state.metrics.text(&state.catalog());
     let text = text.ok_or_else(|| {
         let detail = "the metrics are not readable";
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     })?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (kind, text) = astral_proto::api::metrics::answer(text, accept);
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 

@@ -228,7 +228,8 @@ impl Overlay {
             let by_id = text.parse() == Ok(id);
             let held = self.streams.contains_key(&id);
             let known_here = known.record.value().is_listed() || by_id || self.is_asked_for(id);
-            (held && known_here) || ((by_id || known.record.value().is_listed()) && self.is_live(now, id))
+            (held && known_here)
+                || ((by_id || known.record.value().is_listed()) && self.is_live(now, id))
         };
         self.records.resolve(text, &own, &counts)
     }

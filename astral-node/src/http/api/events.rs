@@ -115,8 +115,11 @@ impl Listener {
             }
         }
         let before = std::mem::replace(&mut self.known, now);
-        for (name, value) in before {
+        for (name, mut value) in before {
             if !self.known.contains_key(&name) {
+                if matches!(name.0, "stream" | "ticket") {
+                    value["state"] = json!("ended");
+                }
                 self.tell("removed", &name, &value);
             }
         }

@@ -8,13 +8,13 @@ async fn metrics_tell_what_the_node_does() {
     let reply = node.get("/metrics").await;
     assert_eq!(reply.status, 200);
     let kind = reply.header("content-type").unwrap();
-    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
     let text = reply.text();
     for line in [
         "astral_streams{state=\"waiting\"} 2",
         "astral_peers 1",
         "astral_children 0",
-        "# EOF",
+        "# TYPE astral_upload_bytes_total counter",
     ] {
         assert!(text.lines().any(|l| l == line), "no `{line}` in\n{text}");
     }
@@ -66,7 +66,11 @@ async fn every_metric_is_documented_as_it_is_and_no_other() {
     let tickets = "/api/v1/streams/other/tickets";
     let reply = node.ask("POST", tickets, &node.json(), "{}").await;
     assert_eq!(reply.status, 201);
-    for reply in [node.get("/metrics").await, other.get("/metrics").await] {
+    let open = "Accept: application/openmetrics-text\r\n";
+    for reply in [
+        node.ask("GET", "/metrics", open, "").await,
+        other.ask("GET", "/metrics", open, "").await,
+    ] {
         assert_eq!(documented(), scraped(reply.text()));
     }
 }

@@ -103,7 +103,11 @@ fn who_ends_the_ticket_of_its_standby_keeps_its_parent() {
     let ticket = held.as_ref().expect("the same").ticket;
     net.event(3, Event::Revoke { ticket });
     net.run(Duration::from_secs(5));
-    assert_ne!(standby(&net, 3), Some(before), "it is left alone for a while");
+    assert_ne!(
+        standby(&net, 3),
+        Some(before),
+        "it is left alone for a while"
+    );
     assert_eq!(switches(&net, 3), 0);
     net.check(&[1, 2, 3]);
 }
