@@ -117,7 +117,8 @@ impl Listener {
         let before = std::mem::replace(&mut self.known, now);
         for (name, mut value) in before {
             if !self.known.contains_key(&name) {
-                if matches!(name.0, "stream" | "ticket") {
+                // A stream may go on elsewhere; a ticket is here or nowhere.
+                if name.0 == "ticket" {
                     value["state"] = json!("ended");
                 }
                 self.tell("removed", &name, &value);
