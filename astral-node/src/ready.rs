@@ -47,16 +47,19 @@ impl ReadyFiles {
 }
 
 fn put(path: &Path, text: &[u8]) -> io::Result<()> {
-    let written = write_private(path, text);
-    match &written {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-        Ok(()) | Err(_) => return written,
+    match write_private(path, text) {
+        Err(full) if full.kind() == io::ErrorKind::StorageFull => {
+            write_over(path, text).map_err(|_| full)
+        }
+        written => written,
     }
-    let Ok(mut left) = std::fs::OpenOptions::new().write(true).open(path) else {
-        return written;
-    };
-    left.write_all(text)?;
-    left.set_len(text.len() as u64)
+}
+
+/// Puts `text` in the place of what a file holds, for which there is room already.
+fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)
 }
 
 impl Drop for ReadyFiles {

@@ -4,8 +4,9 @@
 //! One redb database, `<data-dir>/node.redb`, whose lock also keeps a second node out
 //! of the folder, and the key beside it in `node.key`, so that it can be backed up or
 //! moved alone. A running stream's marks go to `node.marks` while the database cannot
-//! grow, so that a full disk stops no stream. Every write is on disk when the call returns. All calls block: async
-//! code goes through `spawn_blocking`. Nothing is ever deleted to get over an error.
+//! grow, so that a full disk stops no stream. Every write is on disk when the call
+//! returns. All calls block: async code goes through `spawn_blocking`. Nothing is ever
+//! deleted to get over an error.
 
 mod memory;
 mod private_file;

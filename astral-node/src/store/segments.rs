@@ -116,12 +116,10 @@ impl Ring {
                 let end_ms = before
                     .wall_ms
                     .saturating_add((before.micros / 1_000) as i64);
-                let until_ms = if next.epoch == before.epoch {
-                    next.wall_ms
-                } else {
-                    end_ms
+                let ms = match next.epoch == before.epoch {
+                    true => next.wall_ms.saturating_sub(end_ms).max(0) as u64 / left,
+                    false => 0,
                 };
-                let ms = until_ms.saturating_sub(end_ms).max(0) as u64 / left;
                 Segment {
                     sequence: before.sequence + 1,
                     state: State::Gap,

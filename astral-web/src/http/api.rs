@@ -10,7 +10,7 @@ use astral_proto::api::web::{Accepted, Bootstrap, Submission, WebNode, WebStream
 use astral_proto::api::{LIMIT_DEFAULT, LIMIT_MAX, List, PING_BYTES_MAX, Ping, Role};
 use astral_proto::ids::sha256;
 use astral_proto::record::{self, SignedNode, SignedStream};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State as Shared};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
@@ -317,11 +317,12 @@ pub(super) fn find(state: &State, caller: IpAddr, slug: &str) -> Result<WebStrea
 pub(super) async fn submit_node(
     Shared(state): Web,
     Extension(Caller(caller)): Extension<Caller>,
-    request: Request<Body>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     let taken = async {
         admitted(&state, caller)?;
-        let record = SignedNode::decode(&body::record(request).await?)?;
+        let record = SignedNode::decode(&body::record(&headers, &body)?)?;
         let lease_s = lease_of(record.value());
         Ok((state.submit_node(record, caller).await?, lease_s))
     };
@@ -353,11 +354,12 @@ pub(super) async fn submit_node(
 pub(super) async fn submit_stream(
     Shared(state): Web,
     Extension(Caller(caller)): Extension<Caller>,
-    request: Request<Body>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     let taken = async {
         admitted(&state, caller)?;
-        let record = SignedStream::decode(&body::record(request).await?)?;
+        let record = SignedStream::decode(&body::record(&headers, &body)?)?;
         let lease_s = lease_of(record.value());
         Ok((state.submit_stream(record, caller).await?, lease_s))
     };

@@ -9,7 +9,7 @@ use axum::extract::Query;
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::BodyExt as _;
 use hyper::header::CONTENT_TYPE;
-use hyper::{Request, StatusCode, Uri};
+use hyper::{HeaderMap, StatusCode, Uri};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
 
@@ -42,16 +42,15 @@ pub(super) async fn whole(body: Body) -> Result<Vec<u8>, Failure> {
 ///
 /// # Errors
 /// 415; 400 for what is not JSON or base64url; 422 for JSON that does not fit.
-pub(super) async fn record(request: Request<Body>) -> Result<Vec<u8>, Failure> {
-    let kind = request.headers().get(CONTENT_TYPE);
+pub(super) fn record(headers: &HeaderMap, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let kind = headers.get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("");
     let essence = kind.split(';').next().unwrap_or("").trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let detail = "this route takes content-type: application/json";
         return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let bytes = whole(request.into_body()).await?;
-    parse(&bytes)
+    parse(body)
 }
 
 fn parse(body: &[u8]) -> Result<Vec<u8>, Failure> {

@@ -226,10 +226,8 @@ impl Overlay {
         let own = |id: StreamId| self.streams.get(&id).is_some_and(|s| s.own.is_some());
         let counts = |id: StreamId, known: &KnownStream| {
             let by_id = text.parse() == Ok(id);
-            let held = self.streams.contains_key(&id);
-            let known_here = known.record.value().is_listed() || by_id || self.is_asked_for(id);
-            (held && known_here)
-                || ((by_id || known.record.value().is_listed()) && self.is_live(now, id))
+            let there = self.streams.contains_key(&id) || self.is_live(now, id);
+            there && (by_id || self.is_open(id, known))
         };
         self.records.resolve(text, &own, &counts)
     }
@@ -238,14 +236,15 @@ impl Overlay {
         self.records.is_live(now, id)
     }
 
-    /// Whether somebody at this node publishes the stream or has asked for it, so that its
-    /// name is no secret here; who only passes it on has not.
-    fn is_asked_for(&self, id: StreamId) -> bool {
+    /// Whether a stream's name is no secret here: it is listed, or somebody at this node
+    /// publishes it or has asked for it. To pass it on is not to ask for it.
+    fn is_open(&self, id: StreamId, known: &KnownStream) -> bool {
         let stream = self.streams.get(&id);
-        stream.is_some_and(|stream| {
-            let asked = |why| stream.wanted.contains(&why);
-            stream.own.is_some() || asked(Why::Watch) || asked(Why::Readers)
-        })
+        known.record.value().is_listed()
+            || stream.is_some_and(|stream| {
+                let asked = |why| stream.wanted.contains(&why);
+                stream.own.is_some() || asked(Why::Watch) || asked(Why::Readers)
+            })
     }
 
     /// Streams that may be listed here: listed ones that are live somewhere or taken in,
@@ -257,9 +256,8 @@ impl Overlay {
             .filter(|(_, known)| known.record.value().is_listed())
             .map(|(id, _)| id)
             .chain(self.streams.keys().copied().filter(|id| {
-                let listed = self.records.stream(*id);
-                let listed = listed.is_some_and(|known| known.record.value().is_listed());
-                listed || self.is_asked_for(*id)
+                let known = self.records.stream(*id);
+                known.is_some_and(|known| self.is_open(*id, known))
             }))
             .collect();
         ids.sort_unstable();
