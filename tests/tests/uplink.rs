@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use astral_proto::api::{Problem, TicketState};
 use astral_tests::chain::{flows, join};
 use astral_tests::ffmpeg::{Clip, Encoder};
+use astral_tests::places::strict;
 use astral_tests::process::Launch;
 use astral_tests::proxy::CountingProxy;
 use astral_tests::turn;
-use astral_tests::wait::{s, until};
+use astral_tests::wait::{check, s, until};
 use tokio::time::sleep;
 
 /// A clip, and a limit with room for one copy of it and not for two.
@@ -136,10 +137,7 @@ async fn no_second_sends_more_than_the_upload_limit() {
         used[used.len() / 2] > clip.bps() / 2,
         "the stream goes through the proxy"
     );
-    assert!(
-        most * 100 <= limit * 102,
-        "{most} bit/s left within one second"
-    );
+    assert_within(most, limit);
     assert!(
         reported_most * 100 <= limit * 102,
         "{reported_most} bit/s by the node's own count"
@@ -171,18 +169,18 @@ async fn a_burst_from_the_encoder_does_not_break_the_upload_limit() {
         .local
         .frames_received;
     // A minute's worth at once, as after a stall of the encoder's network.
+    let began = Instant::now();
     let _burst = Encoder::rtmp_at_once(clip, &ingest);
-    sleep(s(10)).await;
-
-    let after = publisher
-        .api
-        .stream(&stream.slug)
-        .await
-        .local
-        .frames_received;
-    println!("frames at the publisher: {before} before the burst, {after} after it");
-    assert!(after > before + 1_500, "the burst reached the publisher");
-    let windows = proxy.windows(s(1), s(10));
+    let after = until("the burst at the publisher", s(60), async || {
+        let local = publisher.api.stream(&stream.slug).await.local;
+        let received = local.frames_received;
+        check(received > before + 1_500, received).map(|()| received)
+    })
+    .await;
+    println!("frames at the publisher: {before} before the burst, {after} now");
+    // What was held back goes on leaving.
+    sleep(s(7)).await;
+    let windows = proxy.windows(s(1), began.elapsed());
     let most = windows
         .iter()
         .map(|bytes| *bytes as u64 * 8)
@@ -190,8 +188,15 @@ async fn a_burst_from_the_encoder_does_not_break_the_upload_limit() {
         .expect("windows");
     println!("limit {limit} bit/s; most in a window of 1 s during the burst: {most}");
     assert!(most > limit / 2, "the stream goes through the proxy");
+    assert_within(most, limit);
+}
+
+/// The gate judges by the time when it lets a datagram through. A thread that a busy machine
+/// stops between that and the proxy's clock moves what it holds into another second.
+fn assert_within(most: u64, limit: u64) {
+    let percent = if strict() { 102 } else { 112 };
     assert!(
-        most * 100 <= limit * 102,
+        most * 100 <= limit * percent,
         "{most} bit/s left within one second"
     );
 }

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use super::event::{Action, Change, ConnId, Time};
-use super::search::{Parent, STALL, Stream};
+use super::search::{Parent, STALL, Search, Stream};
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::PATH_MAX;
@@ -59,6 +59,11 @@ const BEHIND: Duration = Duration::from_millis(600);
 /// A parent of which nothing has come at all is given this long while the standby has
 /// more: for most streams time enough until the next keyframe.
 const FIRST_BELIED: Duration = Duration::from_secs(5);
+/// And it is kept for this long if nobody else is there: a link that has become too narrow
+/// is better than none.
+const BEHIND_ALONE: Duration = Duration::from_secs(5);
+/// Meanwhile others are asked this often.
+const ASK_OTHERS: Duration = Duration::from_millis(500);
 /// A former parent is let go after this, should the new one not have caught up.
 const FORMER: Duration = Duration::from_secs(3);
 
@@ -91,6 +96,8 @@ pub(super) struct Quiet {
     answered: bool,
     /// This node's share of jitter, in 1/1024: two siblings do not move at once.
     jitter: u32,
+    /// When others were last asked to take its place.
+    others_asked: Option<Time>,
 }
 
 /// Whether a parent with this path stands in another branch than `parent`: the
@@ -375,6 +382,7 @@ impl Overlay {
                 asked: now,
                 answered: knows_source_away,
                 jitter,
+                others_asked: None,
             });
             self.beat_now(now, conn);
             self.timers.set(Timer::Stall(id), now.after(answer_within));
@@ -394,13 +402,45 @@ impl Overlay {
             });
         }
         if quiet.answered && quiet_for >= self.patience(id, quiet) {
-            return self.lose_parent(now, id, node, Reason::Stalled);
+            if quiet_for >= BEHIND_ALONE || !self.is_behind_and_alone(id) {
+                return self.lose_parent(now, id, node, Reason::Stalled);
+            }
+            self.ask_others(now, id);
         }
         if asked_again {
             self.beat_now(now, conn);
         }
         self.timers
             .set(Timer::Stall(id), now.after(answer_within.min(SUSPECT_MIN)));
+    }
+
+    /// Whether the parent has what this node lacks, and nobody is ready to take its place.
+    fn is_behind_and_alone(&self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get(&id).filter(|s| s.standby.is_none()) else {
+            return false;
+        };
+        let behind = |parent: &Parent| {
+            parent.begun && parent.supply == Supply::Ok && parent.newest > stream.progress.newest
+        };
+        stream.parent.as_ref().is_some_and(behind)
+    }
+
+    /// Looks for another parent while the one that is quiet is kept.
+    fn ask_others(&mut self, now: Time, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.search.as_ref().is_some_and(Search::is_for_parent) {
+            return;
+        }
+        let due = |quiet: &&mut Quiet| {
+            let asked = quiet.others_asked;
+            asked.is_none_or(|asked| now.since(asked) >= ASK_OTHERS)
+        };
+        if let Some(quiet) = stream.quiet.as_mut().filter(due) {
+            quiet.others_asked = Some(now);
+            self.replace_parent(now, id, &[]);
+        }
     }
 
     /// How long a parent that answers may send nothing.

@@ -1007,6 +1007,24 @@ fn parent_that_begins_with_the_next_keyframe_is_waited_for() {
 }
 
 #[test]
+fn only_parent_is_kept_over_a_narrow_link_and_left_if_it_never_sends() {
+    let mut net = star(&[1, 0]);
+    net.watch(1);
+    net.run(Duration::from_secs(2));
+    let ticket = ticket_of(&net, 1);
+    let route = net.nodes[0].routes.remove(&ticket).expect("it is fed");
+    net.run(Duration::from_secs(3));
+    net.nodes[0].routes.insert(ticket, route);
+    net.run(Duration::from_secs(1));
+    net.check(&[1]);
+    assert_eq!(net.nodes[1].overlay.streams[&net.stream()].switches, 0);
+    assert_eq!(ticket_of(&net, 1), ticket);
+    net.nodes[0].routes.clear();
+    net.run(Duration::from_secs(7));
+    assert!(net.nodes[1].overlay.streams[&net.stream()].switches > 0);
+}
+
+#[test]
 fn nothing_is_left_behind_when_nobody_wants_the_stream() {
     for seed in 0..20 {
         let mut random = Random::new(seed);
