@@ -110,16 +110,21 @@ function ownNode(link) {
   // Playing in place needs a call from this site to this computer: browsers allow it
   // from secure pages, after they have asked. So only after a click, never by itself.
   async function offer() {
-    if (!isSecureContext || node !== usual) return;
-    try {
-      const asked = await navigator.permissions.query({ name: "local-network-access" });
-      if (asked.state === "denied") return;
-    } catch {
-      // This browser does not ask.
-    }
+    if (!isSecureContext || node !== usual || (await refused())) return;
     const button = document.getElementById("here");
     button.hidden = false;
     button.addEventListener("click", () => play(button));
+  }
+
+  // Whether the browser was told not to let this site reach this computer.
+  async function refused() {
+    try {
+      const asked = await navigator.permissions.query({ name: "local-network-access" });
+      return asked.state === "denied";
+    } catch {
+      // This browser does not ask.
+      return false;
+    }
   }
 
   async function play(button) {
@@ -128,8 +133,9 @@ function ownNode(link) {
       const answer = await fetch(`${node}/health`, { signal: AbortSignal.timeout(60000) });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
     } catch {
-      says.textContent =
-        "No node answered. It must run on this computer, and be started with --web for this site; “Watch on my node” works without the browser's permission.";
+      says.textContent = (await refused())
+        ? "The browser does not let this site reach your node. “Watch on my node” needs no permission; the browser's settings for this site can give it."
+        : "No node answered. It must run on this computer, and be started with --web for this site; “Watch on my node” works without the browser's permission.";
       return;
     }
     const frame = document.createElement("iframe");
@@ -140,6 +146,6 @@ function ownNode(link) {
     document.getElementById("own-player").replaceChildren(frame);
     document.querySelector(".cover.wide")?.remove();
     button.hidden = true;
-    says.textContent = "Your node plays it here.";
+    says.textContent = "Here is your node's player.";
   }
 }
