@@ -437,10 +437,12 @@ impl Overlay {
             let asked = quiet.others_asked;
             asked.is_none_or(|asked| now.since(asked) >= ASK_OTHERS)
         };
-        if let Some(quiet) = stream.quiet.as_mut().filter(due) {
-            quiet.others_asked = Some(now);
-            self.replace_parent(now, id, &[]);
-        }
+        let Some(quiet) = stream.quiet.as_mut().filter(due) else {
+            return;
+        };
+        quiet.others_asked = Some(now);
+        let others = stream.parent.as_ref().map(|parent| parent.others.clone());
+        self.replace_parent(now, id, &others.unwrap_or_default());
     }
 
     /// How long a parent that answers may send nothing.
