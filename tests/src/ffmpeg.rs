@@ -186,12 +186,13 @@ impl Encoder {
         Self::start(clip, &["-re"], &["-f", "flv", url])
     }
 
-    /// Sends a clip by RTMP as fast as it is taken.
+    /// Sends a clip by RTMP as fast as it is taken, over and over. (Did it end, ffmpeg would
+    /// close with the node's acknowledgement unread, and TCP drop what is not read yet.)
     pub fn rtmp_at_once(clip: Clip, ingest: &Ingest) -> Self {
         let url = ingest.rtmp_url.as_ref().expect("RTMP is on");
         Self::start(
             clip,
-            &[],
+            &["-stream_loop", "-1"],
             &["-f", "flv", &format!("{url}/{}", ingest.stream_key)],
         )
     }

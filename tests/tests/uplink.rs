@@ -170,13 +170,14 @@ async fn a_burst_from_the_encoder_does_not_break_the_upload_limit() {
         .frames_received;
     // A minute's worth at once, as after a stall of the encoder's network.
     let began = Instant::now();
-    let _burst = Encoder::rtmp_at_once(clip, &ingest);
+    let burst = Encoder::rtmp_at_once(clip, &ingest);
     let after = until("the burst at the publisher", s(60), async || {
         let local = publisher.api.stream(&stream.slug).await.local;
         let received = local.frames_received;
         check(received > before + 1_500, received).map(|()| received)
     })
     .await;
+    drop(burst);
     println!("frames at the publisher: {before} before the burst, {after} now");
     // What was held back goes on leaving.
     sleep(s(7)).await;

@@ -420,7 +420,7 @@ impl Overlay {
             return false;
         };
         let behind = |parent: &Parent| {
-            parent.begun && parent.supply == Supply::Ok && parent.newest > stream.progress.newest
+            parent.came && parent.supply == Supply::Ok && parent.newest > stream.progress.newest
         };
         stream.parent.as_ref().is_some_and(behind)
     }
