@@ -6,8 +6,8 @@ use anyhow::Context;
 use astral_proto::sim::Report;
 use serde_json::Value;
 
-/// Figures that are told whatever they are; others only if they differ.
-const SECTIONS: [&str; 2] = ["series", "violations"];
+/// What is not kept: it differs in every run in which anything does.
+const SECTIONS: [&str; 3] = ["series", "violations", "worst"];
 
 fn path(folder: &Path, report: &Report) -> PathBuf {
     let name = format!("{}-{}.json", report.scenario, report.nodes);
@@ -18,6 +18,9 @@ fn path(folder: &Path, report: &Report) -> PathBuf {
 pub fn accept(folder: &Path, report: &Report) -> anyhow::Result<()> {
     let path = path(folder, report);
     let json = serde_json::to_string_pretty(&figures(report)?)? + "\n";
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("making {parent:?}"))?;
+    }
     std::fs::write(&path, json).with_context(|| format!("writing {path:?}"))?;
     println!("baseline: {}", path.display());
     Ok(())

@@ -35,12 +35,23 @@ pub fn print(report: &Report, took: Duration, memory: Option<u64>) {
         report.control_bps,
         report.control * 100.0
     );
+    let mut said: Vec<_> = report.said_bps.iter().collect();
+    said.sort_by(|a, b| b.1.total_cmp(a.1));
+    for (what, bps) in said.iter().filter(|(_, bps)| **bps >= 1.0) {
+        println!("    {what:<18} {bps:>8.0} bit/s");
+    }
     println!("  video twice          {:.3} %", report.twice * 100.0);
     println!(
         "  changes of parent    {:.2} per node and minute",
         report.switches
     );
     println!("  connections          {:.1} per node", report.connections);
+    for worst in report.worst.iter().take(6) {
+        println!(
+            "  node {:<6} {:>7.2} s of video too late, there from {:.2} to {:.2} s",
+            worst.node, worst.late_s, worst.came_s, worst.left_s
+        );
+    }
     for judged in &report.judged {
         let word = if judged.met { "met   " } else { "FAILED" };
         println!(

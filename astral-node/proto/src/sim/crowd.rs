@@ -6,7 +6,7 @@ use super::check::{Tree, is_coming};
 use super::exact::Uplink;
 use super::flow::Flow;
 use super::link::{End, IDLE, Spot};
-use super::measure::Point;
+use super::measure::{Point, Worst};
 use super::node::{Held, Node, Store, address_of, key_of, record_of};
 use super::programme::Programme;
 use super::scenario::{Contacts, Lie, Trouble, Who};
@@ -400,11 +400,12 @@ impl Sim {
             .iter()
             .filter(|store| !store.own && node.lie.is_none())
         {
-            match &store.media {
+            let late_s = match &store.media {
                 Held::Flow(flow) => {
                     let (all, late) = flow.played(now);
                     self.tally.played += all;
                     self.tally.late += late;
+                    late as f64 / 1e6
                 }
                 Held::Exact(exact) => {
                     let programme = &self.sources[store.stream as usize].programme;
@@ -414,8 +415,16 @@ impl Sim {
                     self.tally.frames_lost += lost;
                     self.tally.frames_doubled += exact.doubled;
                     self.tally.twice_bytes += exact.twice_bytes;
+                    (late + lost) as f64 * programme.frame.as_secs_f64()
                 }
-            }
+            };
+            let second = |at: Time| (at.0 as f64 / 1e4).round() / 100.0;
+            self.tally.served(Worst {
+                node: index,
+                late_s,
+                came_s: second(node.joined),
+                left_s: second(now),
+            });
         }
     }
 

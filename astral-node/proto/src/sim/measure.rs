@@ -1,5 +1,6 @@
 //! What is measured in a run, and the report of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use crate::overlay::Time;
 
 /// Parts of an octave that are told apart: values are off by at most 1.1 %.
 const PARTS: f64 = 32.0;
+/// Nodes that are told of as served worst.
+const WORST_TOLD: usize = 12;
 
 /// How values are spread.
 #[derive(Clone, Debug, Default)]
@@ -171,6 +174,9 @@ pub struct Report {
     pub control_bps: f64,
     /// Their share of all bytes.
     pub control: f64,
+    /// The same in bit/s per node by what was said, packets included.
+    #[serde(default)]
+    pub said_bps: BTreeMap<String, f64>,
     /// Bytes of video that came twice, of all video.
     pub twice: f64,
     /// Changes of parent per node and minute.
@@ -180,11 +186,27 @@ pub struct Report {
     /// What was expected.
     pub judged: Vec<Judged>,
     /// How often each rule was broken.
-    pub broken: std::collections::BTreeMap<String, u64>,
+    pub broken: BTreeMap<String, u64>,
     /// The first of the rules' breaches.
     pub violations: Vec<Violation>,
+    /// The nodes that were served worst.
+    #[serde(default)]
+    pub worst: Vec<Worst>,
     /// Second by second.
     pub series: Vec<Point>,
+}
+
+/// A node that was not served well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worst {
+    /// Its number.
+    pub node: u32,
+    /// Seconds of video that came too late, or not.
+    pub late_s: f64,
+    /// When it came, in seconds of the run.
+    pub came_s: f64,
+    /// When it left, or the end.
+    pub left_s: f64,
 }
 
 impl Report {
@@ -220,6 +242,9 @@ pub(super) struct Tally {
     pub(super) served: f64,
     pub(super) gaps_this_second: u32,
     pub(super) control_before: u64,
+    /// Bytes by what was said.
+    pub(super) said: BTreeMap<&'static str, u64>,
+    pub(super) worst: Vec<Worst>,
     pub(super) series: Vec<Point>,
 }
 
@@ -228,6 +253,15 @@ impl Tally {
     pub(super) fn resumed(&mut self, gap: Duration) {
         self.gap.add(gap);
         self.gaps_this_second += 1;
+    }
+
+    /// Keeps those who were served worst.
+    pub(super) fn served(&mut self, node: Worst) {
+        let at = self.worst.partition_point(|w| w.late_s >= node.late_s);
+        if node.late_s > 0.0 && at < WORST_TOLD {
+            self.worst.insert(at, node);
+            self.worst.truncate(WORST_TOLD);
+        }
     }
 
     pub(super) fn report(&self, end: Time, start: Time, expect: &Expect) -> Report {
@@ -263,11 +297,20 @@ impl Tally {
             publisher_copies: copies / self.series.len().max(1) as f64,
             control_bps: self.control_bytes as f64 * 8.0 / self.node_seconds.max(1.0),
             control: share(self.control_bytes, all_bytes),
+            said_bps: self
+                .said
+                .iter()
+                .map(|(what, bytes)| {
+                    let bps = *bytes as f64 * 8.0 / self.node_seconds.max(1.0);
+                    ((*what).to_owned(), bps.round())
+                })
+                .collect(),
             twice: share(self.twice_bytes, self.media_bytes),
             switches: self.switches as f64 * 60.0 / self.node_seconds.max(1.0),
             connections: self.connections,
             judged: Vec::new(),
-            broken: std::collections::BTreeMap::new(),
+            worst: self.worst.clone(),
+            broken: BTreeMap::new(),
             violations: Vec::new(),
             series: self.series.clone(),
         };

@@ -39,7 +39,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use broken::Broken;
-pub use measure::{Judged, Point, Report, Spread, Violation};
+pub use measure::{Judged, Point, Report, Spread, Violation, Worst};
 pub use scenario::{Contacts, Expect, Fault, Hostile, Lie, Media, Scenario, Trouble, Who};
 
 use crate::ids::{NodeId, TicketId};

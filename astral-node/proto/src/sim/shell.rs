@@ -243,7 +243,8 @@ impl Sim {
         let takes = link.reliable(&self.scenario.network, &mut self.network, packets);
         let at = link.in_order(end.other(), self.now.after(takes));
         let cut = link.cut;
-        self.spend(index, bytes.len() + PACKET_OVERHEAD * packets as usize);
+        let size = bytes.len() + PACKET_OVERHEAD * packets as usize;
+        self.spend(index, message.name(), size);
         if cut {
             return self.held.push((end.other(), bytes));
         }
@@ -285,7 +286,7 @@ impl Sim {
         };
         let cut = link.cut;
         let takes = link.datagram(&self.scenario.network, &mut self.network);
-        self.spend(index, bytes.len() + PACKET_OVERHEAD);
+        self.spend(index, "Heartbeat", bytes.len() + PACKET_OVERHEAD);
         if let Some(takes) = takes.filter(|_| !cut) {
             let at = self.now.after(takes);
             self.queue.push(at, Happening::Beat(end.other(), bytes));
@@ -319,7 +320,8 @@ impl Sim {
     }
 
     /// Counts bytes that are not video, and the time they take at the uplink.
-    fn spend(&mut self, index: u32, bytes: usize) {
+    fn spend(&mut self, index: u32, what: &'static str, bytes: usize) {
+        *self.tally.said.entry(what).or_default() += bytes as u64;
         let node = &mut self.nodes[index as usize];
         node.control_bytes += bytes as u64;
         if let Some(uplink) = node.uplink.as_mut() {
