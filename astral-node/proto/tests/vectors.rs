@@ -348,7 +348,14 @@ fn messages() -> Vec<(&'static str, Message)> {
             }
             .into(),
         ),
-        ("the stream", TicketRequest { stream: stream() }.into()),
+        (
+            "the stream",
+            TicketRequest {
+                stream: stream(),
+                carries: None,
+            }
+            .into(),
+        ),
         (
             "path publisher, relay; 12,500 µs from the source; 20 Mbit/s to spare",
             TicketOffer {
@@ -422,6 +429,7 @@ fn messages() -> Vec<(&'static str, Message)> {
                 id: ticket(),
                 path: vec![node(PUBLISHER)],
                 delay_us: 800,
+                others: None,
             }
             .into(),
         ),

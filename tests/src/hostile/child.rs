@@ -54,7 +54,11 @@ impl Link {
 
     /// Gets a ticket for a stream.
     pub async fn ticket(&mut self, stream: StreamId) -> Result<TicketAccepted, LinkError> {
-        self.say(TicketRequest { stream }).await?;
+        self.say(TicketRequest {
+            stream,
+            carries: None,
+        })
+        .await?;
         self.expect(|message| match message {
             Message::TicketOffer(offer) => Some(Ok(offer.clone())),
             _ => refused(message).map(Err),

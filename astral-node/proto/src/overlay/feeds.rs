@@ -28,6 +28,8 @@ pub(super) struct Feed {
     pub(super) free: u32,
     /// Set while this node is only ready to feed it.
     pub(super) standby: Option<Ready>,
+    /// Whether it got the place of a child that carried nobody.
+    pub(super) displaced: bool,
     /// Since when frames that it pulls are counted, and how many since.
     pub(super) pulled: (Time, u32),
     /// How those are served who have the stream by way of it, as it says.
@@ -50,6 +52,11 @@ impl Feed {
     }
 }
 
+/// Nodes that somebody is referred to who is refused: each is worth a connection, and the
+/// first of them most.
+const REFERRED: usize = 5;
+/// Free places below a child beyond which more make no difference to who is sent there.
+const FREE_TOLD: u32 = 16;
 /// Children that a node is ready to feed: they cost a heartbeat each.
 const STANDBYS_MAX: usize = 128;
 
@@ -89,8 +96,10 @@ impl Overlay {
     // Offering and promising
 
     pub(super) fn ticket_requested(&mut self, now: Time, conn: ConnId, id: StreamId) {
+        self.peer_knows(conn, id);
         match self.check_room(conn, id) {
             Ok(()) => self.offer(conn, id),
+            Err(Reason::Full) if self.gives_way(now, conn, id).is_some() => self.offer(conn, id),
             Err(Reason::NoStream) if self.pull(now, conn, id) => {}
             Err(reason) => self.refuse(now, conn, id, reason),
         }
@@ -188,22 +197,30 @@ impl Overlay {
         let asker = self.peers.get(&conn).map(|peer| peer.node);
         let others = self.others_above(id, conn).into_iter();
         referrals.extend(others.filter(|referral| Some(referral.node) != asker));
-        referrals.truncate(REFERRALS_MAX);
+        referrals.truncate(REFERRED);
         referrals
     }
 
-    /// Children of the stream, those with the most upload to spare first.
+    /// Children of the stream: those with upload to spare first, then those with the most
+    /// free places below them.
     fn referrals_to_children(&self, conn: ConnId, id: StreamId) -> Vec<Referral> {
         let Some(to) = self.peers.get(&conn).map(|peer| peer.remote) else {
             return Vec::new();
         };
-        let spare = |feed: &Feed| self.peers.get(&feed.conn).map_or(0, |peer| peer.spare_bps);
+        let charge_bps = self.charge_of(id);
+        let has_room = |feed: &Feed| {
+            let peer = self.peers.get(&feed.conn);
+            peer.is_some_and(|peer| peer.spare_bps >= charge_bps)
+        };
         let mut children: Vec<&Feed> = self
             .feeds
             .values()
             .filter(|feed| feed.stream == id && feed.conn != conn && feed.is_active())
             .collect();
-        children.sort_by_key(|feed| (std::cmp::Reverse(spare(feed)), feed.node));
+        children.sort_by_key(|feed| {
+            let fits = (has_room(feed), feed.free.min(FREE_TOLD));
+            (std::cmp::Reverse(fits), feed.node)
+        });
         children
             .into_iter()
             .filter_map(|feed| self.referral(feed.node, to))
@@ -217,6 +234,9 @@ impl Overlay {
             return;
         };
         let crossing = self.is_confirming(id, node) && self.id < node;
+        let wants_now = confirm.confirm == Confirm::Active && !crossing;
+        let full = wants_now && self.check_room(conn, id) == Err(Reason::Full);
+        let displaced = full && self.make_room(now, conn, id);
         let checked = match confirm.confirm {
             _ if crossing => Err(Reason::Loop),
             Confirm::Active => self.check_room(conn, id).map(|()| None),
@@ -224,7 +244,13 @@ impl Overlay {
         };
         match checked {
             Err(reason) => self.refuse(now, conn, id, reason),
-            Ok(standby) => self.promise(now, conn, node, confirm, standby),
+            Ok(standby) => {
+                self.promise(now, conn, node, confirm, standby);
+                let got = |feed: &&mut Feed| displaced && feed.conn == conn && feed.stream == id;
+                for feed in self.feeds.values_mut().filter(got) {
+                    feed.displaced = true;
+                }
+            }
         }
     }
 
@@ -355,6 +381,7 @@ impl Overlay {
             viewers: u32::from(standby.is_none()),
             free: 0,
             standby,
+            displaced: false,
             pulled: (now, 0),
             audience: Audience::default(),
         };
@@ -415,6 +442,7 @@ impl Overlay {
                 feed.charge_bps = charge_bps;
             }
         }
+        self.check_carriers(now);
         self.count_promised();
         while self.budget.is_over() {
             let newest = self
@@ -434,7 +462,12 @@ impl Overlay {
 
     // Ending
 
-    fn cancel_feed(&mut self, ticket: TicketId, reason: Reason, referrals: Vec<Referral>) {
+    pub(super) fn cancel_feed(
+        &mut self,
+        ticket: TicketId,
+        reason: Reason,
+        referrals: Vec<Referral>,
+    ) {
         if let Some(conn) = self.feeds.get(&ticket).map(|feed| feed.conn) {
             self.send(
                 conn,
@@ -491,7 +524,7 @@ impl Overlay {
         }
     }
 
-    fn tickets_where(&self, holds: impl Fn(&Feed) -> bool) -> Vec<TicketId> {
+    pub(super) fn tickets_where(&self, holds: impl Fn(&Feed) -> bool) -> Vec<TicketId> {
         self.feeds
             .iter()
             .filter(|(_, feed)| holds(feed))
@@ -535,7 +568,7 @@ impl Overlay {
             feed.free = beat.free;
         }
         // It lacks something, and wants to know whether this node lives.
-        let asks = beat.supply == Supply::Repairing && feed.is_active();
+        let asks = beat.supply == Supply::Repairing;
         if asks {
             self.beat_now(now, conn);
         }
@@ -581,8 +614,17 @@ impl Overlay {
         }
     }
 
-    /// Tells the children of a stream that the way to them has changed.
+    /// Tells the children of a stream that this node is fed by somebody else now.
+    pub(super) fn tell_place(&mut self, id: StreamId) {
+        self.tell_way(id, true);
+    }
+
+    /// Tells the children of a stream that the way to them has changed further up.
     pub(super) fn tell_path(&mut self, id: StreamId) {
+        self.tell_way(id, false);
+    }
+
+    fn tell_way(&mut self, id: StreamId, moved: bool) {
         let Some(stream) = self.streams.get(&id) else {
             return;
         };
@@ -595,12 +637,14 @@ impl Overlay {
             .collect();
         for (ticket, conn) in children {
             let path = path.iter().take(PATH_MAX).copied().collect();
+            let others = moved.then(|| self.others_above(id, conn));
             self.send(
                 conn,
                 PathUpdate {
                     id: ticket,
                     path,
                     delay_us,
+                    others: others.filter(|others| !others.is_empty()),
                 },
             );
         }

@@ -1,13 +1,14 @@
 //! Records on their way: announced, asked for, found.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::event::{Change, ConnId, Time};
-use super::records::Insert;
+use super::records::{Insert, LEASE};
 use super::{Action, Overlay, Timer};
 use crate::ids::StreamId;
-use crate::limits::RECORDS_PER_MESSAGE;
-use crate::record::{SignedStream, StreamState};
+use crate::limits::{RECORDS_PER_MESSAGE, STREAM_RECORDS_MAX};
+use crate::record::{SignedStream, StreamRecord, StreamState};
 use crate::slug;
 use crate::wire::CloseCode;
 use crate::wire::control::{Announce, Find, Found, RecordBytes};
@@ -18,16 +19,50 @@ const RECORD_BYTES_PER_MESSAGE: usize = 48 * 1024;
 const INTRODUCED_MAX: usize = 128;
 /// News are gathered for this long before they are passed on.
 const SPREAD_EVERY: Duration = Duration::from_millis(20);
+/// A record that was only signed anew is passed on within this, jittered: meanwhile it
+/// comes from most of those who would else be told. Seven hops take half a lease at most.
+const RENEWED_WITHIN: Duration = Duration::from_secs(1);
+/// What a node knows of others' streams it says to a new peer only after this, jittered, and
+/// only what the peer has not told or asked for itself: most nodes know the same.
+const GREET_AFTER: Duration = Duration::from_millis(250);
+/// Who dialled waits for twice as long, so that not both say it.
+const DIALLER_WAITS: u32 = 2;
 /// Streams of which news are passed on at a time: eight messages to each peer.
 const SPREAD_AT_ONCE: usize = 8 * RECORDS_PER_MESSAGE;
 
 impl Overlay {
-    /// Tells a new peer of the listed streams that are live here.
+    /// Tells a new peer of the listed streams that are live here: of its own at once, and of
+    /// others' once it has heard what the peer knows.
     pub(super) fn introduce_records(&mut self, now: Time, conn: ConnId) {
+        let outbound = self.peers.get(&conn).is_some_and(|peer| peer.outbound);
+        let owned = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.own.is_some());
+        let owned: BTreeSet<StreamId> = owned.map(|(id, _)| *id).collect();
+        self.tell_records(now, conn, |id| owned.contains(id));
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.told_of = Some(owned);
+        }
+        let wait = self
+            .random
+            .jitter(GREET_AFTER * if outbound { DIALLER_WAITS } else { 1 });
+        self.timers.set(Timer::Greet(conn), now.after(wait));
+    }
+
+    /// Tells a new peer what it has not told itself.
+    pub(super) fn greet(&mut self, now: Time, conn: ConnId) {
+        let peer = self.peers.get_mut(&conn);
+        if let Some(told) = peer.and_then(|peer| peer.told_of.take()) {
+            self.tell_records(now, conn, |id| !told.contains(id));
+        }
+    }
+
+    fn tell_records(&mut self, now: Time, conn: ConnId, which: impl Fn(&StreamId) -> bool) {
         let records: Vec<RecordBytes> = self
             .records
             .fresh(now)
-            .filter(|(_, known)| known.record.value().is_listed())
+            .filter(|(id, known)| known.record.value().is_listed() && which(id))
             .map(|(_, known)| RecordBytes(known.record.wire().clone()))
             .collect();
         for batch in batches(records).into_iter().take(INTRODUCED_MAX) {
@@ -38,12 +73,15 @@ impl Overlay {
     pub(super) fn announced(&mut self, now: Time, conn: ConnId, records: &[RecordBytes]) {
         for bytes in records {
             // What is known already need not be verified once more.
-            let old = SignedStream::glance(&bytes.0).is_some_and(|said| {
+            if let Some(said) = SignedStream::glance(&bytes.0) {
                 let known = self.records.stream(said.id());
-                known.is_some_and(|known| known.record.value().seq >= said.seq)
-            });
-            if old {
-                continue;
+                let known = known.map(|known| known.record.value().seq);
+                if known <= Some(said.seq) {
+                    self.peer_has(conn, said.id());
+                }
+                if known >= Some(said.seq) {
+                    continue;
+                }
             }
             match SignedStream::decode(&bytes.0) {
                 Ok(record) => self.learn(now, Some(conn), record),
@@ -52,6 +90,22 @@ impl Overlay {
                     return;
                 }
             }
+        }
+    }
+
+    /// A peer has told of a stream what is newest: it need not be told.
+    fn peer_has(&mut self, conn: ConnId, id: StreamId) {
+        if let Some(told) = self.news.get_mut(&id) {
+            told.insert(conn);
+        }
+        self.peer_knows(conn, id);
+    }
+
+    /// A new peer knows of a stream, and need not be told that it is there.
+    pub(super) fn peer_knows(&mut self, conn: ConnId, id: StreamId) {
+        let greeted = self.peers.get_mut(&conn).and_then(|p| p.told_of.as_mut());
+        if let Some(told) = greeted.filter(|told| told.len() < STREAM_RECORDS_MAX) {
+            told.insert(id);
         }
     }
 
@@ -68,6 +122,11 @@ impl Overlay {
             return;
         }
         let held = self.streams.contains_key(&id);
+        let known = self.records.stream(id);
+        let renewed = known.is_some_and(|known| {
+            let lasts = now.since(known.renewed) < LEASE * 2 / 3;
+            lasts && says_the_same(known.record.value(), record.value())
+        });
         if self.records.insert_stream(now, record.clone(), from, held) != Insert::New {
             return;
         }
@@ -77,13 +136,22 @@ impl Overlay {
                 record: record.clone(),
             });
         }
-        self.news.insert(id, from);
+        // Who told what was newest before knows nothing of this.
+        self.news.insert(id, from.into_iter().collect());
         if record.value().state == StreamState::Ended {
             // While its children are still known.
             self.spread(now);
             self.stream_over(id);
-        } else if self.timers.get(Timer::Spread).is_none() {
-            self.timers.set(Timer::Spread, now.after(SPREAD_EVERY));
+            return;
+        }
+        let wait = if renewed {
+            self.random.jitter(RENEWED_WITHIN)
+        } else {
+            SPREAD_EVERY
+        };
+        let due = self.timers.get(Timer::Spread);
+        if due.is_none_or(|due| due > now.after(wait)) {
+            self.timers.set(Timer::Spread, now.after(wait));
         }
     }
 
@@ -97,7 +165,7 @@ impl Overlay {
         for conn in conns {
             let records = news
                 .iter()
-                .filter(|(id, from)| **from != Some(conn) && self.may_hear(conn, **id))
+                .filter(|(id, told)| !told.contains(&conn) && self.may_hear(conn, **id))
                 .filter_map(|(id, _)| self.records.stream(*id))
                 .map(|known| RecordBytes(known.record.wire().clone()));
             for batch in batches(records.collect()) {
@@ -183,6 +251,13 @@ impl Overlay {
         self.announced(now, conn, &found.streams);
         self.peers_told(now, conn, &found.nodes);
     }
+}
+
+/// Whether a record says nothing but what an older one did, or how many watch.
+fn says_the_same(old: &StreamRecord, new: &StreamRecord) -> bool {
+    let mut as_new = old.clone();
+    (as_new.seq, as_new.viewers) = (new.seq, new.viewers);
+    as_new == *new
 }
 
 fn batches(records: Vec<RecordBytes>) -> Vec<Vec<RecordBytes>> {

@@ -17,7 +17,8 @@
 //!
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
-//! (failover), `holes` (frames that did not come), `feeds` (the parent's side), `gossip`
+//! (failover), `improve` (moving up), `holes` (frames that did not come), `feeds` (the parent's side), `displace`
+//! (who goes before whom), `gossip`
 //! (records), `audience` (how viewers are served), `supernodes` (who is one),
 //! `registration` (with which), `mesh` (what they tell each other), `pull` (what they
 //! fetch for others), `seeding` (what they offer each other), `reach` (whether strangers
@@ -26,10 +27,12 @@
 mod allowance;
 mod audience;
 mod budget;
+mod displace;
 mod event;
 mod feeds;
 mod gossip;
 mod holes;
+mod improve;
 mod introduce;
 mod linger;
 mod mesh;
@@ -88,10 +91,12 @@ enum Timer {
     Expiry(ConnId),
     Search(StreamId),
     Stall(StreamId),
+    Improve(StreamId),
     Redial(usize),
     Remembered,
     Recharge,
     Spread,
+    Greet(ConnId),
     Sweep,
     Supernodes,
     Introduce(NodeId),
@@ -108,10 +113,12 @@ impl Timer {
             Self::Expiry(_) => "expiry",
             Self::Search(_) => "search",
             Self::Stall(_) => "stall",
+            Self::Improve(_) => "improve",
             Self::Redial(_) => "redial",
             Self::Remembered => "remembered",
             Self::Recharge => "recharge",
             Self::Spread => "spread",
+            Self::Greet(_) => "greet",
             Self::Sweep => "sweep",
             Self::Supernodes => "supernodes",
             Self::Introduce(_) => "introduce",
@@ -150,7 +157,8 @@ pub struct Overlay {
     bootstraps: Vec<Bootstrap>,
     remembered: Remembered,
     banned: BTreeMap<Ban, Time>,
-    news: BTreeMap<StreamId, Option<ConnId>>,
+    /// Streams of which others are to hear, and those who need not, since they told of it.
+    news: BTreeMap<StreamId, BTreeSet<ConnId>>,
     records: Records,
     streams: BTreeMap<StreamId, Stream>,
     feeds: BTreeMap<TicketId, Feed>,
@@ -255,6 +263,7 @@ impl Overlay {
             Timer::Expiry(conn) => self.check_expiry(now, conn),
             Timer::Search(stream) => self.search_due(now, stream),
             Timer::Stall(stream) => self.check_stall(now, stream),
+            Timer::Improve(stream) => self.improve(now, stream),
             Timer::Redial(index) => self.redial(now, index),
             Timer::Remembered => self.dial_remembered(now),
             Timer::Recharge => {
@@ -262,6 +271,7 @@ impl Overlay {
                 self.note_carried(now);
             }
             Timer::Spread => self.spread(now),
+            Timer::Greet(conn) => self.greet(now, conn),
             Timer::Sweep => {
                 self.records.sweep(now);
                 self.banned.retain(|_, until| *until > now);

@@ -1,5 +1,6 @@
 //! Connections: dialling, `Hello`, duplicates, heartbeats, expiry, leaving.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::allowance::Allowance;
@@ -121,6 +122,10 @@ pub(super) struct Peer {
     pub(super) introduces: Allowance,
     pub(super) seeds: Allowance,
     told: Allowance,
+    /// The stream that it asked for last, if it carries others who lack it.
+    pub(super) carries: Option<StreamId>,
+    /// Streams that it has told of, while it is not told what this node knows.
+    pub(super) told_of: Option<BTreeSet<StreamId>>,
     /// Where it sees this node.
     pub(super) observed: Option<Address>,
     /// Whether others can dial it, as far as that was tried.
@@ -291,7 +296,10 @@ impl Overlay {
             Message::Peers(_) | Message::Announce(_) => {}
             Message::Find(m) => self.asked_to_find(now, conn, &m),
             Message::Found(m) => self.found(now, conn, &m),
-            Message::TicketRequest(m) => self.ticket_requested(now, conn, m.stream),
+            Message::TicketRequest(m) => {
+                self.note_carries(conn, m.stream, m.carries);
+                self.ticket_requested(now, conn, m.stream);
+            }
             Message::TicketOffer(m) => self.ticket_offered(now, conn, m),
             Message::TicketConfirm(m) => self.ticket_confirmed(now, conn, m),
             Message::TicketAccepted(m) => self.ticket_accepted(now, conn, m),
@@ -397,6 +405,8 @@ impl Overlay {
             introduces: Allowance::default(),
             seeds: Allowance::default(),
             told: Allowance::default(),
+            told_of: None,
+            carries: None,
             observed,
             reached: pending.outbound || pending.remote.is_loopback(),
             claims: 0,
@@ -495,6 +505,7 @@ impl Overlay {
         self.by_node.remove(&peer.node);
         self.timers.clear(Timer::Beat(conn));
         self.timers.clear(Timer::Expiry(conn));
+        self.timers.clear(Timer::Greet(conn));
         self.end_feeds_of(conn, reason);
         self.parent_gone(now, conn, peer.node, reason);
         self.changed(Change::PeerLeft(peer.node));
@@ -643,7 +654,8 @@ impl Overlay {
                     supply: stream.map_or(Supply::Repairing, Stream::supply),
                     newest: stream.map_or((0, 0), |stream| stream.progress.newest),
                     delay_us: stream.map_or(0, |stream| self.delay_us(stream)),
-                    viewers: 0,
+                    // Who counts on it had better look for another.
+                    viewers: (!feed.is_active() && !self.budget.has_room(feed.charge_bps)).into(),
                     free: 0,
                 }
             });
@@ -673,7 +685,10 @@ impl Overlay {
             Some(TicketBeat {
                 ticket: standby.ticket,
                 stream: *id,
-                supply: stream.supply(),
+                supply: match stream.quiet {
+                    Some(_) => Supply::Repairing,
+                    None => stream.supply(),
+                },
                 newest: stream.progress.newest,
                 delay_us: self.delay_us(stream),
                 viewers: 0,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{ConnId, Time};
+use super::supernodes::serves;
 use crate::ids::{NodeId, StreamId};
 use crate::limits::{ADDRESSES_MAX, NODE_RECORDS_MAX, STREAM_RECORDS_MAX};
 use crate::record::{Address, SignedNode, SignedStream, StreamState};
@@ -81,6 +82,8 @@ pub struct Records {
     streams: BTreeMap<StreamId, KnownStream>,
     by_slug: BTreeMap<String, BTreeSet<StreamId>>,
     nodes: BTreeMap<NodeId, KnownNode>,
+    /// Those of them that say that they are supernodes: few among many.
+    serving: BTreeSet<NodeId>,
     /// What bare slugs meant first in an earlier life.
     first: BTreeMap<String, StreamId>,
     count: u64,
@@ -185,6 +188,11 @@ impl Records {
                 return;
             }
             if new > old {
+                if serves(&record) {
+                    self.serving.insert(id);
+                } else {
+                    self.serving.remove(&id);
+                }
                 (known.record, known.renewed) = (record, now);
             }
             if from.is_none() {
@@ -201,7 +209,10 @@ impl Records {
             let last = |node: &KnownNode| (node.from.is_none(), node.seen);
             let oldest = self.nodes.iter().min_by_key(|(_, node)| last(node));
             let oldest = oldest.map(|(id, _)| *id);
-            oldest.map(|id| self.nodes.remove(&id));
+            oldest.map(|id| self.forget_node(id));
+        }
+        if serves(&record) {
+            self.serving.insert(id);
         }
         let known = KnownNode {
             record,
@@ -221,7 +232,7 @@ impl Records {
         }
         let oldest = told.min_by_key(|(_, known)| known.renewed);
         let oldest = oldest.map(|(id, _)| *id);
-        oldest.map(|id| self.nodes.remove(&id));
+        oldest.map(|id| self.forget_node(id));
     }
 
     /// Adds addresses that a node says itself.
@@ -239,6 +250,7 @@ impl Records {
     }
 
     pub(crate) fn forget_node(&mut self, id: NodeId) -> bool {
+        self.serving.remove(&id);
         self.nodes.remove(&id).is_some()
     }
 
@@ -257,6 +269,7 @@ impl Records {
         }
         self.nodes
             .retain(|_, known| now.since(known.seen) < SEQ_MEMORY);
+        self.serving.retain(|id| self.nodes.contains_key(id));
     }
 
     /// A stream's record, whether its lease runs or not.
@@ -267,6 +280,11 @@ impl Records {
     /// What is known of a node.
     pub fn node(&self, id: NodeId) -> Option<&KnownNode> {
         self.nodes.get(&id)
+    }
+
+    /// Nodes that say that they are supernodes.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.serving.iter().copied()
     }
 
     /// All nodes that are known.

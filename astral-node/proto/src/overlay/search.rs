@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::audience::Service;
 use super::event::{Action, Change, ConnId, Progress, Target, Time, Why};
 use super::holes::Pulls;
+use super::improve::{cost, shared_cost};
 use super::peers::Dial;
 use super::standby::{Former, Quiet, Standby, is_apart, shared_ancestors};
 use super::{Overlay, Timer};
@@ -40,13 +41,29 @@ pub(super) const FIRST: Duration = Duration::from_secs(12);
 /// A parent that says "no source" is believed for this long while the publisher's
 /// signed record says that the stream is live.
 pub(super) const NO_SOURCE: Duration = Duration::from_secs(15);
-/// A node that finds itself in its own path leaves within this, jittered.
-const LOOP_WITHIN: Duration = Duration::from_millis(200);
+/// A node that finds itself in its own path leaves within this, jittered: one of those in a
+/// loop is enough.
+const LOOP_WITHIN: Duration = Duration::from_millis(300);
+/// And at once if its parent is as new as this: then it has closed the loop itself.
+const LOOP_CLOSED: Duration = Duration::from_secs(1);
 
 /// A parent that has served for so long and then fails is asked again soon.
 const SERVED_WELL: Duration = Duration::from_secs(20);
 /// Doublings of the time for which a faulty parent is not asked: up to ten minutes.
 const FAULTS_MAX: u32 = 8;
+/// Peers that are asked at first for what is not urgent.
+const ASKED_AT_LEISURE: usize = 4;
+/// Nodes that were named and not asked yet, in one search: four refusals' worth.
+const LEADS_MAX: usize = 32;
+/// Nodes that are asked in one search; the next one begins anew.
+const ASKED_MAX: usize = 64;
+/// And in one for a better place: that can wait for the next.
+const ASKED_FOR_BETTER: usize = 8;
+/// Connections that are made at one time to those who were named, for somebody to send now:
+/// each is a handshake, and nobody is dialled any more once there is an offer.
+const DIALLED_FOR_PARENT: usize = 8;
+/// And for a standby, which there is time to find.
+const DIALLED_FOR_STANDBY: usize = 2;
 /// Faulty parents that are remembered.
 const FAULTY_MAX: usize = 64;
 /// A parent whose owner took the ticket back is not asked for this long.
@@ -65,6 +82,9 @@ pub(super) struct Stream {
     pub(super) former: Option<Former>,
     pub(super) quiet: Option<Quiet>,
     pub(super) standby_attempt: u32,
+    /// Whom a parent named that is gone.
+    pub(super) uphill: Vec<Referral>,
+    pub(super) improve_attempt: u32,
     pub(super) progress: Progress,
     pub(super) progressed: Time,
     pub(super) switches: u64,
@@ -105,6 +125,8 @@ pub(super) enum Goal {
     Parent,
     /// Somebody to send should the parent fail.
     Standby,
+    /// Somebody nearer to the source, at no more than this cost.
+    Better(u64),
 }
 
 /// An offer that was taken up and is not answered yet.
@@ -121,6 +143,9 @@ pub(super) struct Search {
     asked: BTreeSet<NodeId>,
     open: BTreeSet<ConnId>,
     dialling: BTreeMap<NodeId, Vec<String>>,
+    /// Others whom somebody named, each with its place in what was named.
+    leads: BTreeMap<(usize, u64), Referral>,
+    led: u64,
     offers: Vec<Offer>,
     confirming: Option<Confirming>,
     waiting: bool,
@@ -133,6 +158,14 @@ struct Offer {
     path: Vec<NodeId>,
     delay_us: u64,
     spare_bps: u64,
+    /// Whether upload is free for it, and not only kept for somebody who may need it.
+    sure: bool,
+}
+
+impl Offer {
+    fn cost(&self) -> u64 {
+        cost(self.path.len(), self.delay_us)
+    }
 }
 
 impl Stream {
@@ -147,6 +180,8 @@ impl Stream {
             former: None,
             quiet: None,
             standby_attempt: 0,
+            uphill: Vec::new(),
+            improve_attempt: 0,
             progress: Progress::default(),
             progressed: now,
             switches: 0,
@@ -182,6 +217,31 @@ impl Stream {
         self.wanted.iter().any(looks)
     }
 
+    /// Whether an offer is one that the search is for.
+    fn may_take(&self, offer: &Offer) -> bool {
+        let search = self.search.as_ref();
+        search.is_some_and(|search| self.may_serve(search.goal, offer))
+    }
+
+    fn may_serve(&self, goal: Goal, offer: &Offer) -> bool {
+        if let Goal::Better(most) = goal {
+            // Who has failed before is not worth a try while all is well.
+            return offer.cost() <= most && !self.faults.contains_key(&offer.node);
+        }
+        let Some(parent) = self.parent.as_ref().filter(|_| goal == Goal::Standby) else {
+            return true;
+        };
+        // One that is held already is only given up for a better one.
+        let shared = |path: &[NodeId]| shared_ancestors(path, &parent.path);
+        let better = self.standby.as_ref().is_none_or(|held| {
+            let has_room = held.full && offer.sure;
+            has_room || (!held.full && shared(&offer.path) < shared(&held.path))
+        });
+        // Who has failed again and again would do so then, too.
+        let fails = self.faults.get(&offer.node).is_some_and(|times| *times > 1);
+        better && !fails && offer.node != parent.node && is_apart(&offer.path, parent.node)
+    }
+
     /// Whether it can be promised to others.
     pub(super) fn is_held(&self) -> bool {
         self.own.is_some() || self.parent.is_some()
@@ -195,6 +255,8 @@ impl Search {
             asked: BTreeSet::new(),
             open: BTreeSet::new(),
             dialling: BTreeMap::new(),
+            leads: BTreeMap::new(),
+            led: 0,
             offers: Vec::new(),
             confirming: None,
             waiting: false,
@@ -220,6 +282,37 @@ impl Search {
 
     fn is_exhausted(&self) -> bool {
         self.open.is_empty() && self.dialling.is_empty()
+    }
+
+    /// Keeps whom somebody named: of each answer the best first.
+    fn lead(&mut self, referrals: &[Referral]) {
+        for (place, referral) in referrals.iter().enumerate() {
+            let known = |lead: &Referral| lead.node == referral.node;
+            if !self.asked.contains(&referral.node) && !self.leads.values().any(known) {
+                self.led += 1;
+                self.leads.insert((place, self.led), referral.clone());
+            }
+        }
+        while self.leads.len() > LEADS_MAX {
+            self.leads.pop_last();
+        }
+    }
+
+    /// Whether there is an offer to be content with: a standby is to have room.
+    fn has_offer(&self) -> bool {
+        let any = |offer: &Offer| offer.sure || self.goal != Goal::Standby;
+        self.offers.iter().any(any)
+    }
+
+    /// Whether others may be asked beyond those who are being asked.
+    fn may_go_on(&self) -> bool {
+        let (dialled_at_once, asked_max) = match self.goal {
+            Goal::Parent => (DIALLED_FOR_PARENT, ASKED_MAX),
+            Goal::Standby => (DIALLED_FOR_STANDBY, ASKED_MAX),
+            Goal::Better(_) => (DIALLED_FOR_STANDBY, ASKED_FOR_BETTER),
+        };
+        let busy = self.waiting || self.confirming.is_some() || self.has_offer();
+        !busy && self.dialling.len() < dialled_at_once && self.asked.len() < asked_max
     }
 }
 
@@ -281,6 +374,7 @@ impl Overlay {
         self.end_standby_feeds(id);
         self.timers.clear(Timer::Search(id));
         self.timers.clear(Timer::Stall(id));
+        self.timers.clear(Timer::Improve(id));
         self.streams.remove(&id);
         self.act(Action::Drop { stream: id });
         self.changed(Change::Stream(id));
@@ -342,14 +436,21 @@ impl Overlay {
         let Some(parent) = stream.parent.as_ref() else {
             return;
         };
-        if stream.own.is_none() && (stream.standby.is_none() || stream.has_poor_standby()) {
+        let poor = stream.lacks_standby() || stream.has_poor_standby();
+        if stream.own.is_none() && poor {
             let others = parent.others.clone();
             self.start_search_at(now, id, Goal::Standby, &others);
         }
     }
 
     /// Starts a search at those whom somebody named, too: without them it may be over at once.
-    fn start_search_at(&mut self, now: Time, id: StreamId, goal: Goal, referrals: &[Referral]) {
+    pub(super) fn start_search_at(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        goal: Goal,
+        referrals: &[Referral],
+    ) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -364,11 +465,13 @@ impl Overlay {
         let (again, parent) = match goal {
             Goal::Parent => (stream.attempt > 0, None),
             Goal::Standby => (stream.standby_attempt > 1, stream.parent.as_ref()),
+            Goal::Better(_) => (false, None),
         };
+        let improves = matches!(goal, Goal::Better(_));
         // Who is fed by the publisher itself has nobody above it to turn to.
         let below_source = parent.is_some_and(|parent| parent.path.len() == 1);
         let candidates = self.candidates(now, id, goal);
-        let alone = candidates.is_empty() && referrals.is_empty();
+        let alone = candidates.is_empty() && referrals.is_empty() && !improves;
         for conn in candidates {
             self.ask(id, conn);
         }
@@ -384,10 +487,10 @@ impl Overlay {
         self.settle(now, id);
     }
 
-    /// Connected peers to ask: the publisher first, then the nearest.
+    /// Connected peers to ask: the publisher first, then the nearest of those with room.
     fn candidates(&self, now: Time, id: StreamId, goal: Goal) -> Vec<ConnId> {
         let fed = |conn: ConnId| {
-            goal == Goal::Standby
+            goal != Goal::Parent
                 && self
                     .feeds
                     .values()
@@ -397,17 +500,30 @@ impl Overlay {
             .records
             .stream(id)
             .map(|known| known.record.value().publisher);
+        // What nothing depends on is asked of those only who say that they have room.
+        let charge_bps = self.charge_of(id);
+        let least_bps = match goal {
+            Goal::Parent | Goal::Standby => 0,
+            Goal::Better(_) => charge_bps,
+        };
         let mut list: Vec<_> = self
             .peers
             .iter()
             .filter(|(conn, peer)| {
-                self.may_ask(now, id, peer.node) && !peer.leaving && !fed(**conn)
+                let has_room = peer.spare_bps >= least_bps;
+                has_room && self.may_ask(now, id, peer.node) && !peer.leaving && !fed(**conn)
             })
-            .map(|(conn, peer)| (Some(peer.node) != publisher, peer.rtt, *conn))
+            .map(|(conn, peer)| {
+                let full = peer.spare_bps < charge_bps;
+                (Some(peer.node) != publisher, full, peer.rtt, *conn)
+            })
             .collect();
         list.sort_unstable();
-        list.truncate(ASKED_AT_ONCE);
-        list.into_iter().map(|(_, _, conn)| conn).collect()
+        list.truncate(match goal {
+            Goal::Parent => ASKED_AT_ONCE,
+            Goal::Standby | Goal::Better(_) => ASKED_AT_LEISURE,
+        });
+        list.into_iter().map(|(_, _, _, conn)| conn).collect()
     }
 
     fn may_ask(&self, now: Time, id: StreamId, node: NodeId) -> bool {
@@ -431,7 +547,17 @@ impl Overlay {
         search.dialling.remove(&node);
         if search.asked.insert(node) {
             search.open.insert(conn);
-            self.send(conn, TicketRequest { stream: id });
+            let carries = match search.goal {
+                Goal::Parent | Goal::Better(_) => self.carries(id),
+                Goal::Standby => None,
+            };
+            self.send(
+                conn,
+                TicketRequest {
+                    stream: id,
+                    carries,
+                },
+            );
         }
     }
 
@@ -515,6 +641,7 @@ impl Overlay {
 
     pub(super) fn ticket_offered(&mut self, now: Time, conn: ConnId, offer: TicketOffer) {
         let own = self.id;
+        let charge_bps = self.charge_of(offer.stream);
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
@@ -525,23 +652,30 @@ impl Overlay {
         if !search.open.remove(&conn) {
             return;
         }
-        let first = search.offers.is_empty();
-        if !offer.path.contains(&own) && offer.path.len() < PATH_MAX {
-            let delay_us = u64::from(offer.delay_us) + rtt.as_micros() as u64 / 2;
-            search.offers.push(Offer {
-                conn,
-                node,
-                path: offer.path,
-                delay_us,
-                spare_bps: offer.spare_bps,
-            });
-            if first && search.confirming.is_none() {
-                let wait = COLLECT_MIN.max(rtt).min(COLLECT_MAX);
-                self.timers
-                    .set(Timer::Search(offer.stream), now.after(wait));
+        let id = offer.stream;
+        let first = !search.has_offer();
+        let delay_us = u64::from(offer.delay_us) + rtt.as_micros() as u64 / 2;
+        let usable = !offer.path.contains(&own) && offer.path.len() < PATH_MAX;
+        let offer = Offer {
+            conn,
+            node,
+            path: offer.path,
+            delay_us,
+            spare_bps: offer.spare_bps,
+            sure: offer.spare_bps >= charge_bps,
+        };
+        let usable = usable && self.streams.get(&id).is_some_and(|s| s.may_take(&offer));
+        if let Some(search) = self.search_mut(id).filter(|_| usable) {
+            search.offers.push(offer);
+            if first && search.has_offer() && search.confirming.is_none() {
+                let wait = match search.goal {
+                    Goal::Parent => COLLECT_MIN.max(rtt).min(COLLECT_MAX),
+                    Goal::Standby | Goal::Better(_) => COLLECT_MAX,
+                };
+                self.timers.set(Timer::Search(id), now.after(wait));
             }
         }
-        self.settle(now, offer.stream);
+        self.settle(now, id);
     }
 
     pub(super) fn ticket_refused(&mut self, now: Time, conn: ConnId, refused: TicketRefused) {
@@ -576,7 +710,21 @@ impl Overlay {
     }
 
     fn follow(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
-        for referral in referrals {
+        if let Some(search) = self.search_mut(id) {
+            search.lead(referrals);
+            self.go_on(now, id);
+        }
+    }
+
+    /// Asks others who were named, while nobody has offered.
+    fn go_on(&mut self, now: Time, id: StreamId) {
+        while let Some(search) = self.search_mut(id) {
+            if !search.may_go_on() {
+                return;
+            }
+            let Some((_, referral)) = search.leads.pop_first() else {
+                return;
+            };
             let at = referral
                 .addresses
                 .iter()
@@ -588,6 +736,7 @@ impl Overlay {
 
     /// Decides if there is nothing more to wait for.
     fn settle(&mut self, now: Time, id: StreamId) {
+        self.go_on(now, id);
         let Some(search) = self.search_mut(id) else {
             return;
         };
@@ -621,7 +770,6 @@ impl Overlay {
 
     /// Confirms the best offer, or waits before asking anew.
     fn decide(&mut self, now: Time, id: StreamId) {
-        let charge_bps = self.charge_of(id);
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -630,36 +778,32 @@ impl Overlay {
             .parent
             .as_ref()
             .map_or(Vec::new(), |p| p.path.clone());
-        // One that is held already is only given up for a better one.
-        let held = stream.standby.as_ref();
-        let held = held.map(|held| shared_ancestors(&held.path, &above));
-        let Some(search) = stream.search.as_mut() else {
+        let Some(mut search) = stream.search.take() else {
             return;
         };
+        // The parent may have moved since an offer came.
+        search
+            .offers
+            .retain(|offer| stream.may_serve(search.goal, offer));
         let goal = search.goal;
-        if goal == Goal::Standby {
-            search.offers.retain(|offer| {
-                let better = held.is_none_or(|held| shared_ancestors(&offer.path, &above) < held);
-                let apart = |parent| offer.node != parent && is_apart(&offer.path, parent);
-                better && parent.is_none_or(apart)
-            });
-        }
+        let search = stream.search.insert(search);
         let best = (0..search.offers.len()).min_by_key(|index| {
             let offer = &search.offers[*index];
-            // A standby that has no room now may have none then, and one that has its
-            // stream by the parent's way may fail with it.
-            let is_standby = goal == Goal::Standby;
-            let doubtful = is_standby && offer.spare_bps < charge_bps;
-            let shared = if is_standby {
+            // A standby that has no room now may have none then, and a parent that gives
+            // away what it keeps for others lets them down; a standby that has its stream
+            // by the parent's way may fail with it.
+            let doubtful = !offer.sure && !matches!(goal, Goal::Better(_));
+            let shared = if goal == Goal::Standby {
                 shared_ancestors(&offer.path, &above)
             } else {
                 0
             };
             let spare = u64::MAX - offer.spare_bps;
-            (doubtful, shared, offer.delay_us, spare, offer.node)
+            let cost = offer.cost().saturating_add(shared_cost(shared));
+            (doubtful, cost, spare, offer.node)
         });
         let Some(best) = best else {
-            return self.back_off(now, id);
+            return self.search_on(now, id);
         };
         let offer = search.offers.swap_remove(best);
         if !self.by_node.contains_key(&offer.node) {
@@ -676,7 +820,7 @@ impl Overlay {
             .set(Timer::Search(id), now.after(CONFIRM_WITHIN));
         let confirm = match (goal, parent) {
             (Goal::Standby, Some(parent)) => Confirm::Standby(parent),
-            (Goal::Parent, _) | (Goal::Standby, None) => Confirm::Active,
+            (Goal::Parent | Goal::Better(_), _) | (Goal::Standby, None) => Confirm::Active,
         };
         self.act(Action::Confirm {
             conn: offer.conn,
@@ -685,10 +829,30 @@ impl Overlay {
         });
     }
 
+    /// Nobody has offered so far: others are asked if somebody was named, else it is waited.
+    fn search_on(&mut self, now: Time, id: StreamId) {
+        if let Some(search) = self.search_mut(id) {
+            // Whoever has not answered by now is not waited for any longer.
+            search.dialling.clear();
+            search.open.clear();
+        }
+        self.go_on(now, id);
+        let asks = self
+            .search_mut(id)
+            .is_some_and(|search| !search.is_exhausted());
+        if !asks {
+            return self.back_off(now, id);
+        }
+        self.timers.set(Timer::Search(id), now.after(ASK_WITHIN));
+    }
+
     fn back_off(&mut self, now: Time, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
+        if let Some(Goal::Better(_)) = stream.search.as_ref().map(|search| search.goal) {
+            return self.not_improved(now, id);
+        }
         if stream.parent.is_some() {
             stream.search = None;
             return self.seek_standby_later(now, id);
@@ -720,7 +884,7 @@ impl Overlay {
             .and_then(|stream| stream.search.as_ref());
         let conn = search
             .and_then(|search| search.confirming)
-            .filter(|confirming| confirming.goal == Goal::Parent)
+            .filter(|confirming| confirming.goal != Goal::Standby)
             .map(|confirming| confirming.conn);
         conn.is_some() && conn == self.by_node.get(&node).copied()
     }
@@ -757,8 +921,10 @@ impl Overlay {
                 path: accepted.path,
                 delay_us: 0,
                 supply: Supply::Ok,
+                full: false,
                 newest: (0, 0),
                 since: now,
+                others: accepted.others.unwrap_or_default(),
             };
             return self.hold(now, id, standby);
         }
@@ -786,7 +952,8 @@ impl Overlay {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        stream.search = None;
+        let search = stream.search.take();
+        let improves = search.is_some_and(|s| matches!(s.goal, Goal::Better(_)));
         stream.last_refusal = None;
         stream.progressed = now;
         stream.quiet = None;
@@ -810,9 +977,12 @@ impl Overlay {
         if let Some(old) = old {
             self.keep_former(now, id, old);
         }
+        if improves || self.timers.get(Timer::Improve(id)).is_none() {
+            self.improve_later(now, id);
+        }
         self.bind(now, conn);
         self.changed(Change::Parent(id, node));
-        self.tell_path(id);
+        self.tell_place(id);
         self.check_standby(now, id);
         self.seek_standby_soon(now, id);
         self.pulled(now, id);
@@ -912,18 +1082,25 @@ impl Overlay {
 
     /// There is no parent any more: the standby is it now, or one is looked for.
     fn find_parent(&mut self, now: Time, id: StreamId, referrals: &[Referral]) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.look_up_to(referrals);
+        }
         if self.activate(now, id, None) {
             return;
+        }
+        if self.leaving {
+            // It looks for nobody any more: its children are not to wait for it.
+            return self.end_feeds_of_stream(id, Reason::Leaving);
         }
         self.beat_children(now, id);
         let Some(search) = self.search_mut(id) else {
             return self.restart_search_at(now, id, Goal::Parent, referrals);
         };
-        let promised = |confirming: Confirming| confirming.goal == Goal::Standby;
+        let promised = |confirming: Confirming| confirming.goal != Goal::Parent;
         if search.confirming.is_some_and(promised) {
             // What was to be the standby becomes the parent once it has agreed.
             search.goal = Goal::Parent;
-        } else if search.waiting || search.goal == Goal::Standby {
+        } else if search.waiting || search.goal != Goal::Parent {
             self.restart_search_at(now, id, Goal::Parent, referrals);
         }
     }
@@ -947,6 +1124,7 @@ impl Overlay {
                 continue;
             }
             let former = stream.parent.take();
+            stream.look_up_to(referrals);
             self.activate(now, id, former);
         }
     }
@@ -1072,6 +1250,7 @@ impl Overlay {
         if let Some((id, standby)) = of_standby {
             standby.path = update.path;
             standby.delay_us = update.delay_us;
+            standby.others = update.others.unwrap_or(std::mem::take(&mut standby.others));
             return self.check_standby(now, id);
         }
         let found = self.streams.iter_mut().find_map(|(id, stream)| {
@@ -1080,14 +1259,17 @@ impl Overlay {
         });
         let Some((id, parent)) = found else { return };
         parent.delay_us = update.delay_us;
+        parent.others = update.others.unwrap_or(std::mem::take(&mut parent.others));
         if parent.path == update.path {
             return;
         }
         parent.path = update.path;
-        let node = parent.node;
+        let (node, since) = (parent.node, parent.since);
         if parent.path.contains(&own) || parent.path.len() >= PATH_MAX {
             self.avoid(id, node, now.after(RETRY_MAX));
-            let wait = self.random.jitter(LOOP_WITHIN);
+            let jitter = self.random.jitter(LOOP_WITHIN);
+            let closed_it = now.since(since) < LOOP_CLOSED;
+            let wait = if closed_it { Duration::ZERO } else { jitter };
             self.timers.set(Timer::Stall(id), now.after(wait));
             return;
         }
@@ -1109,6 +1291,10 @@ impl Overlay {
                 standby.supply = beat.supply;
                 standby.newest = beat.newest;
                 standby.delay_us = beat.delay_us;
+                let was = std::mem::replace(&mut standby.full, beat.viewers > 0);
+                if !was && standby.full {
+                    self.seek_standby_later(now, beat.stream);
+                }
             }
             return;
         }

@@ -24,7 +24,7 @@ use super::search::{Parent, STALL, Search, Stream};
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::PATH_MAX;
-use crate::wire::control::Reason;
+use crate::wire::control::{Reason, Referral};
 use crate::wire::heartbeat::Supply;
 
 /// A standby is looked for this long after a parent was found, jittered: a crowd
@@ -46,14 +46,17 @@ const SUSPECT_NEW: Duration = Duration::from_millis(300);
 const SUSPECT_MIN: Duration = Duration::from_millis(100);
 /// and not later than this.
 const SUSPECT_MAX: Duration = Duration::from_secs(2);
-/// A parent that is asked answers within three round trips and this: what a busy
+/// A parent that is asked answers within two round trips and this: what a busy
 /// machine takes to run a thread.
 const ANSWER_WITHIN: Duration = Duration::from_millis(50);
 /// A parent that answers, and holds nothing newer either, is given this long and
 /// up to half as much again: its own parent may be gone, and it is the one to act.
 const PATIENCE: Duration = Duration::from_millis(800);
-/// One that says so itself is given this long, and up to as much again.
-const REPAIR: Duration = Duration::from_millis(400);
+/// One that says so itself is given this long: it has to notice, and its standby to answer.
+/// Who moves before hangs its branch elsewhere for nothing.
+const REPAIR: Duration = Duration::from_millis(700);
+/// And up to this much longer: two siblings do not move at once.
+const SPREAD: Duration = Duration::from_millis(300);
 /// One that has more and does not send it is left after this, or four usual gaps.
 const BEHIND: Duration = Duration::from_millis(600);
 /// A parent of which nothing has come at all is given this long while the standby has
@@ -66,6 +69,9 @@ const BEHIND_ALONE: Duration = Duration::from_secs(5);
 const ASK_OTHERS: Duration = Duration::from_millis(500);
 /// A former parent is let go after this, should the new one not have caught up.
 const FORMER: Duration = Duration::from_secs(3);
+/// And it is the parent again after this if it goes on, and nothing at all comes from the
+/// new one.
+const MISTAKE: Duration = Duration::from_secs(1);
 
 /// The node that would feed this one, should the parent fail.
 #[derive(Debug)]
@@ -76,8 +82,12 @@ pub(super) struct Standby {
     pub(super) path: Vec<NodeId>,
     pub(super) delay_us: u32,
     pub(super) supply: Supply,
+    /// Whether it has no upload to keep its promise with, as it says.
+    pub(super) full: bool,
     pub(super) newest: (u64, u32),
     pub(super) since: Time,
+    /// Others that hold the stream, as it says.
+    pub(super) others: Vec<Referral>,
 }
 
 /// The parent before this one, whose frames still count until newer ones come.
@@ -113,6 +123,11 @@ pub(super) fn shared_ancestors(path: &[NodeId], other: &[NodeId]) -> usize {
 }
 
 impl Stream {
+    /// Whether nobody would feed this node, should the parent fail.
+    pub(super) fn lacks_standby(&self) -> bool {
+        self.standby.as_ref().is_none_or(|standby| standby.full)
+    }
+
     /// Whether most of the nodes above the standby are above the parent, too.
     pub(super) fn has_poor_standby(&self) -> bool {
         let (Some(parent), Some(standby)) = (&self.parent, &self.standby) else {
@@ -158,7 +173,7 @@ impl Overlay {
 
     fn seek_standby_after(&mut self, now: Time, id: StreamId, wait: Duration) {
         let lacks = |stream: &&Stream| {
-            stream.parent.is_some() && stream.standby.is_none() && stream.search.is_none()
+            stream.parent.is_some() && stream.lacks_standby() && stream.search.is_none()
         };
         if self.streams.get(&id).filter(lacks).is_some() {
             self.timers.set(Timer::Search(id), now.after(wait));
@@ -265,7 +280,7 @@ impl Overlay {
             since: now,
             begun: stream.progress.newest > (0, 0),
             came: false,
-            others: Vec::new(),
+            others: standby.others,
         });
         let older = stream.former.take();
         stream.former = former.map(|parent| Former { parent, since: now });
@@ -282,9 +297,10 @@ impl Overlay {
         });
         self.bind(now, conn);
         self.changed(Change::Parent(id, node));
-        self.tell_path(id);
+        self.tell_place(id);
         self.beat_children(now, id);
         self.seek_standby_soon(now, id);
+        self.improve_soon(now, id);
         true
     }
 
@@ -329,7 +345,7 @@ impl Overlay {
             self.changed(Change::ParentLost(id, failed.node, Reason::Stalled));
         }
         self.changed(Change::Parent(id, node));
-        self.tell_path(id);
+        self.tell_place(id);
         self.seek_standby_soon(now, id);
     }
 
@@ -339,7 +355,10 @@ impl Overlay {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        let old = |former: &Former| now.since(former.since) >= FORMER;
+        let silent = stream.parent.as_ref().is_some_and(|parent| !parent.came);
+        let goes_on = now.since(stream.progressed) < stream.suspicion();
+        let given = if silent && goes_on { MISTAKE } else { FORMER };
+        let old = |former: &Former| now.since(former.since) >= given;
         if stream.former.as_ref().is_some_and(old) {
             self.judge_former(now, id);
         }
@@ -375,7 +394,7 @@ impl Overlay {
         let (conn, node) = (parent.conn, parent.node);
         let peer = self.peers.get(&conn);
         let heard = peer.map_or(Time(0), |peer| peer.heard);
-        let answer_within = peer.map_or(Duration::ZERO, |peer| peer.rtt * 3) + ANSWER_WITHIN;
+        let answer_within = peer.map_or(Duration::ZERO, |peer| peer.rtt * 2) + ANSWER_WITHIN;
         let knows_source_away = parent.supply == Supply::NoSource;
         let Some(quiet) = stream.quiet.as_mut() else {
             stream.quiet = Some(Quiet {
@@ -384,17 +403,22 @@ impl Overlay {
                 jitter,
                 others_asked: None,
             });
-            self.beat_now(now, conn);
-            self.timers.set(Timer::Stall(id), now.after(answer_within));
+            let standby = stream.standby.as_ref().map(|standby| standby.conn);
+            for asked in [Some(conn), standby].into_iter().flatten() {
+                self.beat_now(now, asked);
+            }
+            self.timers
+                .set(Timer::Stall(id), now.after(answer_within / 2));
             return;
         };
-        if heard > quiet.asked {
+        let answers = heard > quiet.asked || knows_source_away;
+        if answers {
             quiet.answered = true;
-        } else if now.since(quiet.asked) >= answer_within && !knows_source_away {
+        } else if now.since(quiet.asked) >= answer_within {
             return self.leave_silent(now, id);
         }
         let quiet = *quiet;
-        let asked_again = now.since(quiet.asked) >= SUSPECT_MIN && !knows_source_away;
+        let asked_again = answers && now.since(quiet.asked) >= SUSPECT_MIN && !knows_source_away;
         if asked_again {
             stream.quiet = Some(Quiet {
                 asked: now,
@@ -407,11 +431,14 @@ impl Overlay {
             }
             self.ask_others(now, id);
         }
-        if asked_again {
+        // A question may be lost, and so may its answer: it is put twice.
+        if asked_again || !answers {
             self.beat_now(now, conn);
         }
-        self.timers
-            .set(Timer::Stall(id), now.after(answer_within.min(SUSPECT_MIN)));
+        let soon = now.after((answer_within / 2).min(SUSPECT_MIN));
+        let due = quiet.asked.after(answer_within);
+        let next = if answers { soon } else { soon.min(due) };
+        self.timers.set(Timer::Stall(id), next);
     }
 
     /// Whether the parent has what this node lacks, and nobody is ready to take its place.
@@ -462,15 +489,15 @@ impl Overlay {
         });
         match parent.supply {
             Supply::Ok if !parent.begun && belied => FIRST_BELIED,
-            Supply::NoSource if belied => STALL + quiet.spread(REPAIR),
+            Supply::NoSource if belied => STALL + quiet.spread(SPREAD),
             // It never sent anything, and the publisher itself says otherwise.
             Supply::NoSource if !parent.came && self.is_said_live(id) => 2 * STALL,
             Supply::Ok if !parent.begun => super::search::FIRST,
             Supply::Ok if behind && gap_known => BEHIND.max(stream.progress.gap * 4),
             Supply::Ok if behind => STALL + STALL / 2,
-            Supply::Ok if gap_known => PATIENCE.max(stream.progress.gap * 4) + quiet.spread(REPAIR),
+            Supply::Ok if gap_known => PATIENCE.max(stream.progress.gap * 4) + quiet.spread(SPREAD),
             Supply::Ok => super::search::SILENT,
-            Supply::Repairing => REPAIR + quiet.spread(REPAIR),
+            Supply::Repairing => REPAIR + quiet.spread(SPREAD),
             Supply::NoSource if self.is_said_live(id) => super::search::NO_SOURCE,
             Supply::NoSource => Duration::MAX,
         }
@@ -482,7 +509,14 @@ impl Overlay {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if stream.standby.is_none() {
+        // One that does not answer either may be gone, too, and one that is full refuses:
+        // whoever is there first is it.
+        let asked = stream.quiet.map(|quiet| quiet.asked);
+        let answers = |standby: &&Standby| {
+            let peer = self.peers.get(&standby.conn);
+            !standby.full && peer.is_some_and(|peer| Some(peer.heard) > asked)
+        };
+        if stream.standby.as_ref().filter(answers).is_none() {
             if stream
                 .search
                 .as_ref()
@@ -496,6 +530,7 @@ impl Overlay {
         let former = stream.parent.take();
         stream.switches += 1;
         if let Some(parent) = &former {
+            stream.look_up_to(&parent.others);
             self.blame(now, id, parent);
             self.changed(Change::ParentLost(id, parent.node, Reason::Stalled));
         }

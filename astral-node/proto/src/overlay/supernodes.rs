@@ -155,10 +155,11 @@ impl Overlay {
 
     pub(super) fn supernodes_by_rtt(&self) -> Vec<ConnId> {
         let mut found: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(conn, _)| self.is_supernode(**conn))
-            .map(|(conn, peer)| (peer.rtt, *conn))
+            .records
+            .serving()
+            .filter_map(|node| self.by_node.get(&node).copied())
+            .filter(|conn| self.is_supernode(*conn))
+            .filter_map(|conn| Some((self.peers.get(&conn)?.rtt, conn)))
             .collect();
         found.sort_unstable();
         found.into_iter().map(|(_, conn)| conn).collect()

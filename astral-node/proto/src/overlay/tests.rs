@@ -3,6 +3,7 @@
 //! publisher raises and that routes carry on.
 
 mod audience;
+mod displace;
 mod failover;
 mod holes;
 mod liars;
@@ -657,6 +658,55 @@ fn connection_is_kept_while_an_answer_is_awaited_over_it() {
     assert_eq!(kept(&net), crate::limits::ASKED_AT_ONCE);
     net.run(Duration::from_secs(3));
     assert_eq!(net.parent(1), Some(net.id(0)));
+}
+
+#[test]
+fn renewed_record_is_not_told_to_those_who_told_of_it() {
+    let mut net = star(&[4, 4, 4]);
+    net.bootstrap(1, 2);
+    net.run(Duration::from_secs(2));
+    let key = SecretKey::from_seed([99; 32]);
+    let mut record = net.nodes[1]
+        .overlay
+        .record_of(net.stream())
+        .unwrap()
+        .value()
+        .clone();
+    // Hears the news from some, and says to how many others it passes them on.
+    let mut hear = |from: &[usize]| {
+        record.seq += 1;
+        let record = SignedStream::sign(record.clone(), &key);
+        let records = vec![crate::wire::control::RecordBytes(record.wire().clone())];
+        let ids: Vec<NodeId> = from.iter().map(|node| net.id(*node)).collect();
+        let now = net.now;
+        let overlay = net.overlay(1);
+        for id in ids {
+            let conn = overlay.by_node[&id];
+            let message = crate::wire::control::Announce {
+                records: records.clone(),
+            }
+            .into();
+            let said = overlay.handle(now, Event::Received { conn, message });
+            assert_eq!(said.filter(is_announce).count(), 0, "it waits for others");
+        }
+        let later = (1..=10).map(|tenth| now.after(Duration::from_millis(100) * tenth));
+        later
+            .flat_map(|at| overlay.handle_timeout(at))
+            .filter(is_announce)
+            .count()
+    };
+    assert_eq!(hear(&[0]), 1);
+    assert_eq!(hear(&[0, 2]), 0);
+}
+
+fn is_announce(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Send {
+            message: Message::Announce(_),
+            ..
+        }
+    )
 }
 
 #[test]

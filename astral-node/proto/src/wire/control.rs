@@ -285,6 +285,9 @@ messages! {
     9 TicketRequest {
         /// The stream.
         0 stream: StreamId,
+        /// Nodes that get it by way of the sender and lack it with it: if they are many,
+        /// they go before a child that carries nobody.
+        1 carries: Option<u32>,
     }
     /// It would; nothing is reserved yet.
     10 TicketOffer {
@@ -355,6 +358,9 @@ messages! {
         1 path: Vec<NodeId>,
         /// Expected delay from the source to the parent, in microseconds.
         2 delay_us: u32,
+        /// Others that hold the stream and do not get it from the sender, if they have
+        /// changed: who feeds it now, first of all.
+        3 others: Option<Vec<Referral>>,
     }
     /// Asks for frames that were missed.
     17 Fetch {
@@ -487,7 +493,10 @@ impl Message {
             Self::TicketRefused(m) => referrals(&m.referrals),
             Self::TicketActivate(m) => have(&m.have),
             Self::TicketCancel(m) => referrals(&m.referrals),
-            Self::PathUpdate(m) => at_most("PathUpdate: path", m.path.len(), PATH_MAX),
+            Self::PathUpdate(m) => {
+                at_most("PathUpdate: path", m.path.len(), PATH_MAX)?;
+                referrals(m.others.as_deref().unwrap_or_default())
+            }
             Self::Fetch(m) => at_most("Fetch: frames", m.count as usize, FETCH_FRAMES_MAX as usize),
             Self::Introduce(m) => at_most("Introduce: addresses", m.addresses.len(), ADDRESSES_MAX),
             Self::Leaving(m) => referrals(&m.referrals),

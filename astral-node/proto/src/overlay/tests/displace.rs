@@ -1,0 +1,101 @@
+//! Places near the source: who moves up, and who gives way.
+
+use super::*;
+use crate::wire::control::{Confirm, TicketRequest};
+
+/// Asks node 0 for its one place in the name of node 2; gives what is said.
+fn ask(net: &mut Net, carries: Option<u32>) -> Vec<Message> {
+    let (stream, now, asker) = (net.stream(), net.now, net.id(2));
+    let overlay = net.overlay(0);
+    let conn = overlay.by_node[&asker];
+    let confirm = TicketConfirm {
+        stream,
+        confirm: Confirm::Active,
+        have: Default::default(),
+    };
+    let request = TicketRequest { stream, carries };
+    let mut said = Vec::new();
+    for message in [request.into(), confirm.into()] {
+        said.extend(overlay.handle(now, Event::Received { conn, message }));
+    }
+    let messages = said.into_iter().filter_map(|action| {
+        if let Action::Send { message, .. } = action {
+            Some(message)
+        } else {
+            None
+        }
+    });
+    messages.collect()
+}
+
+#[test]
+fn leaf_gives_way_to_who_carries_others_and_to_nobody_else() {
+    let mut net = star(&[1, 0, 4]);
+    net.watch(1);
+    net.run(Duration::from_secs(3));
+    assert_eq!(net.parent(1), Some(net.id(0)));
+    for few in [None, Some(2)] {
+        let said = ask(&mut net, few);
+        assert!(matches!(
+            said[..],
+            [Message::TicketRefused(_), Message::TicketRefused(_)]
+        ));
+    }
+    let said = ask(&mut net, Some(3));
+    let [
+        Message::TicketOffer(_),
+        Message::TicketCancel(cancel),
+        Message::TicketAccepted(_),
+    ] = &said[..]
+    else {
+        panic!("{said:?}")
+    };
+    assert_eq!(cancel.reason, Reason::Full);
+    assert_eq!(cancel.referrals.len(), 1, "to who came in its place");
+    // It was to carry others, and does not.
+    let overlay = &mut net.nodes[0].overlay;
+    let at = |seconds| net.now.after(Duration::from_secs(seconds));
+    overlay.check_carriers(at(29));
+    assert_eq!(overlay.children(), 1);
+    overlay.check_carriers(at(31));
+    assert_eq!(overlay.children(), 0);
+}
+
+#[test]
+fn node_moves_up_when_there_is_room_nearer_to_the_source() {
+    let mut net = star(&[1, 1, 0]);
+    net.watch(1);
+    net.run(Duration::from_secs(1));
+    net.watch(2);
+    net.run(Duration::from_secs(2));
+    assert_eq!(net.parent(2), Some(net.id(1)));
+    net.event(0, Event::Limit { bps: None });
+    net.watch_gap(2);
+    net.run(Duration::from_secs(70));
+    assert_eq!(net.parent(2), Some(net.id(0)));
+    assert!(net.gap(2) < Duration::from_millis(100), "{:?}", net.gap(2));
+}
+
+#[test]
+fn standby_that_has_no_upload_left_is_replaced() {
+    // 0 feeds 1, 2 and 3; the standby of 1 has its only place taken, and 3 has room.
+    let mut net = star(&[3, 0, 1, 4, 0]);
+    for node in [1, 2, 3] {
+        net.watch(node);
+        net.run(Duration::from_millis(500));
+    }
+    net.bootstrap(1, 2);
+    net.run(Duration::from_secs(5));
+    let standby = |net: &Net| {
+        let view = net.nodes[1].overlay.stream_view(net.now, net.stream());
+        view.and_then(|view| view.intake?.standby)
+    };
+    assert_eq!(standby(&net), Some(net.id(2)));
+    net.bootstrap(1, 3);
+    net.bootstrap(4, 2);
+    net.run(Duration::from_millis(300));
+    net.watch(4);
+    net.run(Duration::from_secs(8));
+    assert_eq!(net.parent(4), Some(net.id(2)), "the only place there");
+    assert_eq!(standby(&net), Some(net.id(3)));
+}
