@@ -1,6 +1,8 @@
 //! The system broken on purpose, one way at a time, and nodes that lie: so that each rule
 //! is seen to be noticed when it is not kept.
 
+use std::time::Duration;
+
 use super::scenario::Lie;
 use crate::ids::NodeId;
 use crate::overlay::{Action, Event};
@@ -12,7 +14,8 @@ use crate::wire::heartbeat::Heartbeat;
 pub enum Broken {
     /// Nodes promise more than they can upload.
     Limitless,
-    /// Nodes do not see themselves in a path.
+    /// Nodes see no further up a path than to who told of it, and do not wonder that
+    /// nothing comes.
     Blind,
     /// Routes are not ended when heartbeats stay away.
     Immortal,
@@ -28,11 +31,14 @@ pub enum Broken {
 
 impl Broken {
     /// What the overlay is told instead.
-    pub(super) fn event(self, own: NodeId, mut event: Event) -> Event {
-        if self == Self::Blind
-            && let Event::Received { message, .. } = &mut event
-        {
-            forget_path(own, message);
+    pub(super) fn event(self, mut event: Event) -> Event {
+        if self == Self::Blind {
+            if let Event::Received { message, .. } = &mut event {
+                forget_path(message);
+            } else if let Event::Progress { progress, .. } = &mut event {
+                // As if that were what is usual.
+                progress.gap = Duration::from_secs(10);
+            }
         }
         if self == Self::Limitless
             && let Event::Limit { bps } = &mut event
@@ -56,9 +62,10 @@ impl Broken {
     }
 }
 
-fn forget_path(own: NodeId, message: &mut Message) {
+fn forget_path(message: &mut Message) {
     if let Some(path) = path_of(message) {
-        path.retain(|node| *node != own);
+        let above = path.len().saturating_sub(1);
+        path.drain(..above);
     }
 }
 

@@ -203,16 +203,20 @@ impl Checks {
 
     /// Whether video comes, or should.
     fn served(&mut self, now: Time, scenario: &Scenario, index: u32, node: &Node) {
-        let within = Duration::from_secs_f64(scenario.expect.served_within_s);
+        let expect = &scenario.expect;
         let starved = |store: &&super::node::Store| !store.own && !is_coming(now, store);
         let Some(store) = node.stores.iter().find(starved) else {
             self.starved.remove(&index);
             self.told_starved.remove(&index);
             return;
         };
+        let within = Duration::from_secs_f64(match store.first {
+            Some(_) => expect.served_within_s,
+            None => expect.joined_within_s.max(expect.served_within_s),
+        });
         let since = *self.starved.entry(index).or_insert(now);
         let base = since.max(self.last_fault).max(store.wanted);
-        let must = scenario.expect.served >= 1.0 && node.lie.is_none() && !node.leaving;
+        let must = expect.served >= 1.0 && node.lie.is_none() && !node.leaving;
         if must && now.since(base) > within && self.told_starved.insert(index, now).is_none() {
             let what = format!("no video for {:?}", now.since(since));
             self.report(now, "served", index, what);

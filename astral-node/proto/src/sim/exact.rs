@@ -17,6 +17,10 @@ use crate::limits::HAVE_GROUPS_MAX;
 use crate::overlay::{Progress, Time};
 use crate::wire::control::{Have, HaveGroup};
 
+/// A child catches up in order for this long at the most; then what is live goes first.
+const CATCH_UP_MAX: Duration = Duration::from_secs(4);
+/// Until the next group is open for this long, the older one goes first.
+const IN_ORDER: Duration = Duration::from_millis(500);
 /// Groups that a store keeps.
 const GROUPS_KEPT: u64 = 7;
 /// A group's rest is given up once the next has been open for this long.
@@ -231,17 +235,24 @@ impl Exact {
             .collect()
     }
 
-    /// Where a child without anything begins: at the newest group if catching up from its
-    /// keyframe takes under a second of `spare_bps`, else with the next.
-    pub(super) fn entry(&self, programme: &Programme, spare_bps: u64) -> Option<u64> {
-        let group = self.newest_group(programme)?;
+    /// Where a child without anything begins, and the bits to catch up with: at the newest
+    /// group if that takes under a second of `spare_bps`, else with the next.
+    pub(super) fn entry(&self, programme: &Programme, spare_bps: u64) -> Option<(u64, u64)> {
+        // Sound may be ahead: what counts is the newest keyframe.
+        let newest = self.newest_group(programme)?;
+        let opened = |group: &u64| self.has_chunk(programme.first_of(*group), 0);
+        let group = [newest, newest.saturating_sub(1)]
+            .into_iter()
+            .find(opened)?;
         let first = programme.first_of(group);
         let held = (first..programme.first_of(group + 1)).filter(|number| self.has(*number));
         let bits: u64 = held
             .map(|number| u64::from(programme.bytes(number)) * 8)
             .sum();
-        let enters = self.has_chunk(first, 0) && bits <= spare_bps;
-        Some(if enters { group } else { group + 1 })
+        Some(match bits <= spare_bps {
+            true => (group, bits),
+            false => (group + 1, 0),
+        })
     }
 }
 
@@ -311,6 +322,10 @@ pub(super) struct Uplink {
 struct Lane {
     end: End,
     ticket: TicketId,
+    /// Since when the child catches up: it gets all in order, and loses nothing.
+    catches_up: Option<Time>,
+    /// Bits of a second's upload that are kept for it meanwhile.
+    lent: u64,
     audio: VecDeque<Chunk>,
     video: BTreeMap<u64, VecDeque<Chunk>>,
 }
@@ -336,19 +351,39 @@ impl Uplink {
         Duration::from_micros(bytes * 8 * 1_000_000 / self.bps)
     }
 
-    pub(super) fn push(&mut self, programme: &Programme, to: (End, TicketId), chunk: Chunk) {
-        let at = self.lanes.iter().position(|l| (l.end, l.ticket) == to);
-        let at = at.unwrap_or_else(|| {
-            self.lanes.push(Lane {
-                end: to.0,
-                ticket: to.1,
-                audio: VecDeque::new(),
-                video: BTreeMap::new(),
-            });
-            self.lanes.len() - 1
+    /// A child comes, for whom so many bits are kept until it has caught up.
+    pub(super) fn open(&mut self, now: Time, to: (End, TicketId)) {
+        self.lanes.push(Lane {
+            end: to.0,
+            ticket: to.1,
+            catches_up: Some(now),
+            lent: 0,
+            audio: VecDeque::new(),
+            video: BTreeMap::new(),
         });
+    }
+
+    fn lane_mut(&mut self, to: (End, TicketId)) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|l| (l.end, l.ticket) == to)
+    }
+
+    /// Keeps upload for a child that catches up.
+    pub(super) fn lend(&mut self, to: (End, TicketId), bits: u64) {
+        if let Some(lane) = self.lane_mut(to) {
+            lane.lent = bits;
+        }
+    }
+
+    /// What is kept for those who catch up, in bit/s.
+    pub(super) fn lent(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.lent).sum()
+    }
+
+    pub(super) fn push(&mut self, programme: &Programme, to: (End, TicketId), chunk: Chunk) {
+        let Some(lane) = self.lane_mut(to) else {
+            return;
+        };
         let place = programme.place(chunk.number);
-        let lane = &mut self.lanes[at];
         if place.track == AUDIO {
             lane.audio.push_back(chunk);
         } else {
@@ -367,22 +402,23 @@ impl Uplink {
         programme: &Programme,
         newest: u64,
     ) -> Option<(End, TicketId, Chunk, Time)> {
-        let open_since = programme.published(programme.first_of(newest));
-        if now.since(open_since) > LATE_AFTER {
-            for lane in &mut self.lanes {
+        let open_for = now.since(programme.published(programme.first_of(newest)));
+        for lane in &mut self.lanes {
+            lane.look(now);
+            if open_for > LATE_AFTER && lane.catches_up.is_none() {
                 let kept = lane.video.split_off(&newest);
                 let late = std::mem::replace(&mut lane.video, kept);
                 self.given_up += late.values().map(|queue| queue.len() as u64).sum::<u64>();
             }
         }
-        let (at, chunk) = self.next_chunk()?;
+        let (at, chunk) = self.next_chunk(open_for < IN_ORDER)?;
         self.turn = at + 1;
         let (end, ticket) = (self.lanes[at].end, self.lanes[at].ticket);
         self.free_at = self.free_at.max(now).after(self.takes(chunk.bytes.into()));
         Some((end, ticket, chunk, self.free_at))
     }
 
-    fn next_chunk(&mut self) -> Option<(usize, Chunk)> {
+    fn next_chunk(&mut self, in_order: bool) -> Option<(usize, Chunk)> {
         let count = self.lanes.len();
         let turns = |turn: usize| (0..count).map(move |step| (turn + step) % count);
         let audio = turns(self.turn).find(|at| !self.lanes[*at].audio.is_empty());
@@ -390,12 +426,27 @@ impl Uplink {
             return Some((at, self.lanes[at].audio.pop_front()?));
         }
         let at = turns(self.turn).find(|at| !self.lanes[*at].video.is_empty())?;
-        let mut newest = self.lanes[at].video.last_entry()?;
-        let chunk = newest.get_mut().pop_front()?;
-        if newest.get().is_empty() {
-            newest.remove();
+        let lane = &mut self.lanes[at];
+        let mut queue = match in_order || lane.catches_up.is_some() {
+            true => lane.video.first_entry()?,
+            false => lane.video.last_entry()?,
+        };
+        let chunk = queue.get_mut().pop_front()?;
+        if queue.get().is_empty() {
+            queue.remove();
         }
         Some((at, chunk))
+    }
+}
+
+impl Lane {
+    /// Ends catching up once the child is level with what is here, or it takes too long.
+    fn look(&mut self, now: Time) {
+        let Some(since) = self.catches_up else { return };
+        let level = self.video.is_empty() && self.audio.is_empty();
+        if level || now.since(since) > CATCH_UP_MAX {
+            (self.catches_up, self.lent) = (None, 0);
+        }
     }
 }
 
@@ -447,6 +498,9 @@ mod tests {
         let programme = Programme::new(&Stream::default(), Time(0));
         let mut uplink = Uplink::new(8_000_000);
         let tickets = [TicketId(1), TicketId(2)];
+        for ticket in tickets {
+            uplink.open(Time(0), (End(0), ticket));
+        }
         for chunk in chunks_of(&programme, 0) {
             for ticket in tickets {
                 uplink.push(&programme, (End(0), ticket), chunk);
@@ -460,5 +514,28 @@ mod tests {
             assert!(at.0.abs_diff(bytes) < 20, "a byte takes a microsecond");
         }
         assert!(sent.chunks(2).all(|two| two[0] != two[1]), "{sent:?}");
+    }
+
+    #[test]
+    fn child_that_catches_up_gets_all_in_order_and_another_what_is_newest() {
+        let programme = Programme::new(&Stream::default(), Time(0));
+        let mut uplink = Uplink::new(8_000_000);
+        let to = (End(0), TicketId(1));
+        let now = programme
+            .published(programme.first_of(4))
+            .after(Duration::from_millis(1_700));
+        let mut sent = |since: Time| {
+            uplink.remove(to.0, to.1);
+            uplink.open(since, to);
+            for chunk in [0, programme.first_of(4)].map(|n| chunks_of(&programme, n)[0]) {
+                uplink.push(&programme, to, chunk);
+            }
+            let groups = std::iter::from_fn(|| uplink.send(now, &programme, 4));
+            groups
+                .map(|sent| programme.place(sent.2.number).group)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(sent(now), [1, 4]);
+        assert_eq!(sent(Time(0)), [4], "what is late is given up");
     }
 }

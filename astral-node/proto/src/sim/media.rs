@@ -67,6 +67,10 @@ impl Sim {
             return;
         }
         if self.is_exact() {
+            let now = self.now;
+            if let Some(uplink) = self.nodes[index as usize].uplink.as_mut() {
+                uplink.open(now, (end, ticket));
+            }
             self.send_backlog(index, end, ticket);
         } else {
             self.start_flow(index, end, ticket, 1.0e9);
@@ -401,8 +405,9 @@ impl Sim {
 
     /// Where a child begins that has nothing.
     fn choose_start(&mut self, index: u32, end: End, ticket: TicketId) {
-        let spare_bps = self.spare_bps(index);
         let node = &self.nodes[index as usize];
+        let lent = node.uplink.as_ref().map_or(0, |uplink| uplink.lent());
+        let spare_bps = self.spare_bps(index).saturating_sub(lent);
         let Some(route) = node.route(end, ticket) else {
             return;
         };
@@ -413,8 +418,12 @@ impl Sim {
         let entry = exact_of(node, route.stream).and_then(|e| e.entry(programme, spare_bps));
         let node = &mut self.nodes[index as usize];
         let is_it = |route: &&mut Route| (route.end, route.ticket) == (end, ticket);
+        let Some((group, bits)) = entry else { return };
         if let Some(route) = node.routes.iter_mut().find(is_it) {
-            route.start = entry;
+            route.start = Some(group);
+        }
+        if let Some(uplink) = node.uplink.as_mut() {
+            uplink.lend((end, ticket), bits);
         }
     }
 

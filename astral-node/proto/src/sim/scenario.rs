@@ -316,8 +316,11 @@ pub enum Who {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expect {
-    /// Seconds after a fault, or after its own arrival, within which a node is served.
+    /// Seconds after a fault within which a node is served again.
     pub served_within_s: f64,
+    /// Seconds after its arrival within which a node is served for the first time: it finds
+    /// a parent, and may have to wait for the next keyframe.
+    pub joined_within_s: f64,
     /// Share of nodes that are served at the end.
     pub served: f64,
     /// Share of frames that come within a second of buffer.
@@ -344,6 +347,7 @@ impl Default for Expect {
     fn default() -> Self {
         Self {
             served_within_s: 3.0,
+            joined_within_s: 5.0,
             served: 1.0,
             on_time: 0.999,
             join_p99_ms: None,

@@ -28,7 +28,6 @@ impl Sim {
         let now = self.now;
         let broken = self.broken;
         let node = &mut self.nodes[index as usize];
-        let id = node.id;
         let Some(overlay) = node.overlay.as_mut() else {
             return;
         };
@@ -36,7 +35,7 @@ impl Sim {
             eprintln!("{:>10} {index:>6} ◄ {event:?}", now.0);
         }
         let event = match broken {
-            Some(broken) => broken.event(id, event),
+            Some(broken) => broken.event(event),
             None => event,
         };
         let actions = overlay.handle(now, event);
