@@ -52,6 +52,7 @@ impl Sim {
         let key = key_of(island, "stream");
         let programme = Programme::new(&self.scenario.stream, START);
         let source = Source {
+            id: StreamId::of(&key.public()),
             record: self.stream_record(island, 1, &key, self.nodes[index as usize].id),
             programme,
             publisher: self.nodes[index as usize].id,
@@ -132,6 +133,7 @@ impl Sim {
             key,
             spot: Spot::random(&mut self.crowd),
             firewalled: viewer && !reachable,
+            dialled: Vec::new(),
             island,
             apart: false,
             limit_bps,

@@ -42,7 +42,7 @@ pub use broken::Broken;
 pub use measure::{Judged, Point, Report, Spread, Violation, Worst};
 pub use scenario::{Contacts, Expect, Fault, Hostile, Lie, Media, Scenario, Trouble, Who};
 
-use crate::ids::{NodeId, TicketId};
+use crate::ids::{NodeId, StreamId, TicketId};
 use crate::overlay::{DialId, Event, Overlay, Time};
 use crate::record::SignedStream;
 use crate::wire::CloseCode;
@@ -134,6 +134,7 @@ struct Running {
 
 /// A stream, and who publishes it.
 struct Source {
+    id: StreamId,
     record: SignedStream,
     programme: Programme,
     publisher: NodeId,

@@ -19,7 +19,10 @@ pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) key: PublicKey,
     pub(super) spot: Spot,
+    /// Whether a firewall lets only replies in.
     pub(super) firewalled: bool,
+    /// Whose packets it takes for replies, and until when.
+    pub(super) dialled: Vec<(u32, Time)>,
     pub(super) island: u32,
     /// On which side of a partition it is.
     pub(super) apart: bool,

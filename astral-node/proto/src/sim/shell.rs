@@ -17,6 +17,9 @@ use crate::wire::heartbeat::Heartbeat;
 
 /// IP, UDP and QUIC around a datagram: 20 + 8 + some 30 bytes.
 const PACKET_OVERHEAD: usize = 58;
+/// For how long a firewall takes packets for replies to one that was sent (Linux's connection
+/// tracking, UDP that was not answered).
+const REPLIES_FOR: Duration = Duration::from_secs(30);
 /// How often a driver tells the overlay how far its stores are.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -46,12 +49,13 @@ impl Sim {
     }
 
     pub(super) fn wake(&mut self, index: u32) {
-        let (now, node) = (self.now, &mut self.nodes[index as usize]);
-        if node.wake != now {
+        let now = self.now;
+        if self.nodes[index as usize].wake != now {
             return;
         }
-        node.wake = Time(u64::MAX);
+        // The timers that are due now expire below: until then nobody sets the alarm for them.
         self.refresh(index);
+        self.nodes[index as usize].wake = Time(u64::MAX);
         let Some(overlay) = self.nodes[index as usize].overlay.as_mut() else {
             return;
         };
@@ -82,7 +86,7 @@ impl Sim {
                 Held::Flow(flow) => flow.progress(self.now, &source.programme),
                 Held::Exact(exact) => exact.progress(self.now, &source.programme),
             };
-            let stream = source.record.value().id();
+            let stream = source.id;
             if let Some(progress) = progress {
                 self.event(index, Event::Progress { stream, progress });
             }
@@ -105,7 +109,10 @@ impl Sim {
     fn dial(&mut self, from: u32, dial: DialId, target: &Target) {
         let to = target.addresses.iter().find_map(|at| index_of(at));
         let to = to.filter(|to| (*to as usize) < self.nodes.len() && *to != from);
-        let reached = to.filter(|to| self.reaches(from, *to));
+        if let Some(to) = to {
+            self.open_wall(from, to);
+        }
+        let reached = to.filter(|to| self.gets_through(from, *to));
         match reached {
             Some(to) => {
                 let takes = self.distance(from, to) * 2;
@@ -119,9 +126,29 @@ impl Sim {
         }
     }
 
+    /// Whether a packet of a stranger arrives.
     fn reaches(&self, from: u32, to: u32) -> bool {
         let (a, b) = (&self.nodes[from as usize], &self.nodes[to as usize]);
         b.is_alive() && !b.firewalled && a.apart == b.apart
+    }
+
+    /// Whether a dial does: a firewall takes packets from where something was sent for replies.
+    fn gets_through(&self, from: u32, to: u32) -> bool {
+        let (a, b) = (&self.nodes[from as usize], &self.nodes[to as usize]);
+        let asked = |(whom, until): &(u32, Time)| *whom == from && *until > self.now;
+        let lets_in = !b.firewalled || b.dialled.iter().any(asked);
+        b.is_alive() && lets_in && a.apart == b.apart
+    }
+
+    /// A node dials another, and its firewall takes what comes from there for replies.
+    fn open_wall(&mut self, from: u32, to: u32) {
+        let now = self.now;
+        let node = &mut self.nodes[from as usize];
+        if node.firewalled {
+            node.dialled
+                .retain(|(whom, until)| *whom != to && *until > now);
+            node.dialled.push((to, now.after(REPLIES_FOR)));
+        }
     }
 
     fn distance(&self, a: u32, b: u32) -> Duration {
@@ -131,7 +158,7 @@ impl Sim {
 
     pub(super) fn handshake(&mut self, from: u32, to: u32, dial: DialId) {
         let full = self.nodes[to as usize].ends.len() >= CONNECTIONS_MAX;
-        if !self.reaches(from, to) || full || !self.nodes[from as usize].is_alive() {
+        if !self.gets_through(from, to) || full || !self.nodes[from as usize].is_alive() {
             return self.event(from, Event::DialFailed { dial });
         }
         let latency = self.distance(from, to);
@@ -522,7 +549,7 @@ impl Sim {
     }
 
     pub(super) fn stream_index(&self, id: StreamId) -> Option<u32> {
-        let found = |source: &super::Source| source.record.value().id() == id;
+        let found = |source: &super::Source| source.id == id;
         self.sources.iter().position(found).map(|at| at as u32)
     }
 
