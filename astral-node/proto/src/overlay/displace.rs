@@ -16,7 +16,7 @@ use super::Overlay;
 use super::event::{ConnId, Time};
 use super::feeds::Feed;
 use crate::ids::{StreamId, TicketId};
-use crate::wire::control::Reason;
+use crate::wire::control::{Reason, TicketRequest};
 
 /// Nodes that somebody carries who goes before a leaf: what the leaf loses must be less than
 /// what they gain.
@@ -35,10 +35,12 @@ impl Overlay {
         Some(viewers).filter(|viewers| *viewers >= CARRIES_MIN)
     }
 
-    /// A peer has said how many it carries.
-    pub(super) fn note_carries(&mut self, conn: ConnId, id: StreamId, carries: Option<u32>) {
+    /// A peer asks for a stream, and has said how many it carries.
+    pub(super) fn note_asked(&mut self, now: Time, conn: ConnId, request: &TicketRequest) {
         if let Some(peer) = self.peers.get_mut(&conn) {
-            peer.carries = carries.filter(|count| *count >= CARRIES_MIN).map(|_| id);
+            let carries = request.carries.filter(|count| *count >= CARRIES_MIN);
+            peer.carries = carries.map(|_| request.stream);
+            peer.asked = Some(now);
         }
     }
 

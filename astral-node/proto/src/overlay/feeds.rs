@@ -8,7 +8,7 @@ use super::event::{Action, Change, ConnId, Time};
 use super::search::Stream;
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
-use crate::limits::{PATH_MAX, REFERRALS_MAX, TICKETS_PER_PEER};
+use crate::limits::{PATH_MAX, TICKETS_PER_PEER};
 use crate::record::SignedStream;
 use crate::wire::control::{
     Confirm, Have, PathUpdate, Reason, RecordBytes, Referral, TicketAccepted, TicketActivate,
@@ -55,8 +55,6 @@ impl Feed {
 /// Nodes that somebody is referred to who is refused: each is worth a connection, and the
 /// first of them most.
 const REFERRED: usize = 5;
-/// Free places below a child beyond which more make no difference to who is sent there.
-const FREE_TOLD: u32 = 16;
 /// Children that a node is ready to feed: they cost a heartbeat each.
 const STANDBYS_MAX: usize = 128;
 
@@ -190,42 +188,53 @@ impl Overlay {
             .collect()
     }
 
-    /// Children of the stream; and, as far as there is room, who feeds this node and who
-    /// would: one that never forwards may be the only node that the asker knows.
-    fn referrals_to_neighbours(&self, conn: ConnId, id: StreamId) -> Vec<Referral> {
-        let mut referrals = self.referrals_to_children(conn, id);
+    /// Children of the stream that have room, at them or below; then who feeds this node and
+    /// who would: one that never forwards may be the only node that the asker knows. The
+    /// other children come last: what they keep for a standby goes to who needs it now.
+    fn referrals_to_neighbours(&mut self, conn: ConnId, id: StreamId) -> Vec<Referral> {
         let asker = self.peers.get(&conn).map(|peer| peer.node);
-        let others = self.others_above(id, conn).into_iter();
-        referrals.extend(others.filter(|referral| Some(referral.node) != asker));
+        let (mut referrals, full) = self.children_to_name(conn, id);
+        let above = self.others_above(id, conn).into_iter();
+        referrals.extend(above.filter(|referral| Some(referral.node) != asker));
+        referrals.extend(full);
         referrals.truncate(REFERRED);
         referrals
     }
 
-    /// Children of the stream: those with upload to spare first, then those with the most
-    /// free places below them.
-    fn referrals_to_children(&self, conn: ConnId, id: StreamId) -> Vec<Referral> {
+    /// Children of the stream, those with room first.
+    fn referrals_to_children(&mut self, conn: ConnId, id: StreamId) -> Vec<Referral> {
+        let (mut referrals, full) = self.children_to_name(conn, id);
+        referrals.extend(full);
+        referrals.truncate(REFERRED);
+        referrals
+    }
+
+    /// Children of the stream that have room, and those that say they have none. The first
+    /// are those with upload to spare, then those with free places below them, drawn so that
+    /// who has more is more often named before the rest: what a child says of them is old by
+    /// a heartbeat, and a crowd that was sent to the best would find it full.
+    fn children_to_name(&mut self, conn: ConnId, id: StreamId) -> (Vec<Referral>, Vec<Referral>) {
         let Some(to) = self.peers.get(&conn).map(|peer| peer.remote) else {
-            return Vec::new();
+            return Default::default();
         };
         let charge_bps = self.charge_of(id);
-        let has_room = |feed: &Feed| {
-            let peer = self.peers.get(&feed.conn);
-            peer.is_some_and(|peer| peer.spare_bps >= charge_bps)
+        let mut children: Vec<(bool, bool, u64, NodeId)> = Vec::new();
+        for feed in self.feeds.values() {
+            if feed.stream == id && feed.conn != conn && feed.is_active() {
+                let peer = self.peers.get(&feed.conn);
+                let spare = peer.is_some_and(|peer| peer.spare_bps >= charge_bps);
+                let drawn = self.random.next() % (u64::from(feed.free) + 1);
+                children.push((spare || feed.free > 0, spare, drawn, feed.node));
+            }
+        }
+        children.sort_unstable_by_key(|child| std::cmp::Reverse(*child));
+        children.truncate(REFERRED);
+        let (room, full): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.0);
+        let name = |children: Vec<(bool, bool, u64, NodeId)>| -> Vec<Referral> {
+            let nodes = children.into_iter().map(|child| child.3);
+            nodes.filter_map(|node| self.referral(node, to)).collect()
         };
-        let mut children: Vec<&Feed> = self
-            .feeds
-            .values()
-            .filter(|feed| feed.stream == id && feed.conn != conn && feed.is_active())
-            .collect();
-        children.sort_by_key(|feed| {
-            let fits = (has_room(feed), feed.free.min(FREE_TOLD));
-            (std::cmp::Reverse(fits), feed.node)
-        });
-        children
-            .into_iter()
-            .filter_map(|feed| self.referral(feed.node, to))
-            .take(REFERRALS_MAX)
-            .collect()
+        (name(room), name(full))
     }
 
     pub(super) fn ticket_confirmed(&mut self, now: Time, conn: ConnId, confirm: TicketConfirm) {

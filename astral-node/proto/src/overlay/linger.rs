@@ -11,6 +11,9 @@ use crate::record::Role;
 
 /// A connection is kept for this long, whether it is needed or not.
 const LINGER: Duration = Duration::from_secs(10);
+/// Who asked for a stream may take up what it was offered for this long: it waits a second
+/// for others, and a second for each that it confirms.
+const ANSWERED: Duration = Duration::from_secs(3);
 /// Peers that are kept anyhow: whom to ask first when a parent is lost.
 const PEERS_KEPT: usize = 8;
 
@@ -25,7 +28,8 @@ impl Overlay {
             || now.since(peer.joined) < LINGER
             || self.role() == Role::Supernode
             || self.is_supernode(conn)
-            || self.is_searched(conn);
+            || self.is_searched(conn)
+            || peer.asked.is_some_and(|at| now.since(at) < ANSWERED);
         !kept && !self.is_bootstrap(peer.node)
     }
 
@@ -42,6 +46,7 @@ mod tests {
     use super::super::tests::{Net, address};
     use super::super::{Event, Target};
     use super::*;
+    use crate::wire::control::TicketRequest;
 
     #[test]
     fn connections_that_nothing_needs_are_closed_by_whoever_dialled_and_a_few_are_kept() {
@@ -65,5 +70,34 @@ mod tests {
         assert_eq!(net.overlay(0).peers.len(), PEERS_KEPT);
         let bootstrap = net.id(1);
         assert!(net.overlay(0).by_node.contains_key(&bootstrap));
+    }
+
+    #[test]
+    fn connection_over_which_somebody_asked_is_kept_while_the_answer_may_be_taken_up() {
+        let mut net = Net::new(&[1; 14]);
+        for node in 1..14 {
+            let dial = Dial {
+                node: None,
+                bootstrap: None,
+                supernode: false,
+            };
+            let addresses = vec![address(node).0.to_string()];
+            let node = None;
+            net.overlay(0).dial(dial, Target { node, addresses });
+        }
+        net.run(Duration::from_secs(5));
+        let (asker, stream) = (net.id(13), net.stream());
+        let now = net.now.after(LINGER);
+        let overlay = net.overlay(0);
+        let conn = overlay.by_node[&asker];
+        assert!(overlay.is_superfluous(now, conn));
+        let message = TicketRequest {
+            stream,
+            carries: None,
+        };
+        let message = message.into();
+        drop(overlay.handle(now, Event::Received { conn, message }));
+        assert!(!overlay.is_superfluous(now.after(ANSWERED / 2), conn));
+        assert!(overlay.is_superfluous(now.after(ANSWERED), conn));
     }
 }

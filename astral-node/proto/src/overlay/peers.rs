@@ -122,6 +122,8 @@ pub(super) struct Peer {
     pub(super) introduces: Allowance,
     pub(super) seeds: Allowance,
     told: Allowance,
+    /// When it asked for a stream last, if it did.
+    pub(super) asked: Option<Time>,
     /// The stream that it asked for last, if it carries others who lack it.
     pub(super) carries: Option<StreamId>,
     /// Streams that it has told of, while it is not told what this node knows.
@@ -297,7 +299,7 @@ impl Overlay {
             Message::Find(m) => self.asked_to_find(now, conn, &m),
             Message::Found(m) => self.found(now, conn, &m),
             Message::TicketRequest(m) => {
-                self.note_carries(conn, m.stream, m.carries);
+                self.note_asked(now, conn, &m);
                 self.ticket_requested(now, conn, m.stream);
             }
             Message::TicketOffer(m) => self.ticket_offered(now, conn, m),
@@ -406,6 +408,7 @@ impl Overlay {
             seeds: Allowance::default(),
             told: Allowance::default(),
             told_of: None,
+            asked: None,
             carries: None,
             observed,
             reached: pending.outbound || pending.remote.is_loopback(),

@@ -640,6 +640,7 @@ impl Overlay {
     }
 
     pub(super) fn ticket_offered(&mut self, now: Time, conn: ConnId, offer: TicketOffer) {
+        self.peer_knows(conn, offer.stream);
         let own = self.id;
         let charge_bps = self.charge_of(offer.stream);
         let Some(peer) = self.peers.get(&conn) else {
@@ -680,6 +681,9 @@ impl Overlay {
 
     pub(super) fn ticket_refused(&mut self, now: Time, conn: ConnId, refused: TicketRefused) {
         let id = refused.stream;
+        if refused.reason != Reason::NoStream {
+            self.peer_knows(conn, id);
+        }
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -699,12 +703,8 @@ impl Overlay {
             });
         }
         self.follow(now, id, &refused.referrals);
-        // Another offer lies there: nobody else need be waited for.
-        let next = self
-            .search_mut(id)
-            .is_some_and(|search| was_confirming && !search.offers.is_empty());
-        if next {
-            return self.decide(now, id);
+        if was_confirming {
+            self.confirm_failed(now, id);
         }
         self.settle(now, id);
     }
@@ -755,6 +755,18 @@ impl Overlay {
         }
         search.confirming = None;
         self.decide(now, id);
+    }
+
+    /// Nobody promises what was to be confirmed: another offer is taken up, or others are
+    /// asked, before the answer that will not come is overdue.
+    fn confirm_failed(&mut self, now: Time, id: StreamId) {
+        let offered = self.search_mut(id).is_some_and(|s| !s.offers.is_empty());
+        let wait = if offered {
+            Duration::ZERO
+        } else {
+            ASK_WITHIN / 2
+        };
+        self.timers.set(Timer::Search(id), now.after(wait));
     }
 
     fn restart_search(&mut self, now: Time, id: StreamId) {
@@ -999,6 +1011,7 @@ impl Overlay {
                 search.offers.retain(|offer| offer.conn != conn);
                 if search.is_confirming(conn) {
                     search.confirming = None;
+                    self.confirm_failed(now, id);
                 }
             }
             self.forget_gone(now, id, conn);

@@ -65,7 +65,7 @@ enum Lie {
 }
 
 pub(super) struct Net {
-    now: Time,
+    pub(super) now: Time,
     nodes: Vec<Node>,
     queue: BTreeMap<(Time, u64), (usize, ConnId, Packet)>,
     dials: BTreeMap<(Time, u64), (usize, DialId, Target)>,
@@ -185,7 +185,7 @@ impl Net {
         }
     }
 
-    fn stream(&self) -> StreamId {
+    pub(super) fn stream(&self) -> StreamId {
         StreamId::of(&self.stream_key.public())
     }
 

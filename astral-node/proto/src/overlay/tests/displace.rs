@@ -1,7 +1,7 @@
 //! Places near the source: who moves up, and who gives way.
 
 use super::*;
-use crate::wire::control::{Confirm, TicketRequest};
+use crate::wire::control::{Confirm, TicketOffer, TicketRequest};
 
 /// Asks node 0 for its one place in the name of node 2; gives what is said.
 fn ask(net: &mut Net, carries: Option<u32>) -> Vec<Message> {
@@ -59,6 +59,68 @@ fn leaf_gives_way_to_who_carries_others_and_to_nobody_else() {
     assert_eq!(overlay.children(), 1);
     overlay.check_carriers(at(31));
     assert_eq!(overlay.children(), 0);
+}
+
+#[test]
+fn who_is_full_names_the_children_that_have_room_before_those_that_have_none() {
+    let mut net = star(&[2, 4, 0, 0]);
+    for node in [2, 1] {
+        net.watch(node);
+        net.run(Duration::from_secs(1));
+    }
+    let (stream, now, asker) = (net.stream(), net.now, net.id(3));
+    let (with_room, without) = (net.id(1), net.id(2));
+    let overlay = net.overlay(0);
+    assert_eq!(overlay.children(), 2);
+    let conn = overlay.by_node[&asker];
+    let message = TicketRequest {
+        stream,
+        carries: None,
+    };
+    let message = message.into();
+    let said: Vec<Action> = overlay
+        .handle(now, Event::Received { conn, message })
+        .collect();
+    let [
+        Action::Send {
+            message: Message::TicketRefused(refused),
+            ..
+        },
+    ] = &said[..]
+    else {
+        panic!("{said:?}")
+    };
+    let named: Vec<NodeId> = refused.referrals.iter().map(|r| r.node).collect();
+    assert_eq!(named, [with_room, without]);
+}
+
+#[test]
+fn search_goes_on_soon_when_the_node_that_was_to_confirm_is_gone() {
+    let mut net = star(&[4, 4, 4]);
+    net.bootstrap(1, 2);
+    net.run(Duration::from_secs(2));
+    // Nobody answers node 1 but the publisher, which offers and is gone.
+    let (stream, now, publisher) = (net.stream(), net.now, net.id(0));
+    let overlay = net.overlay(1);
+    let conn = overlay.by_node[&publisher];
+    let why = Why::Watch;
+    drop(overlay.handle(now, Event::Want { stream, why }));
+    let message = TicketOffer {
+        stream,
+        path: vec![publisher],
+        delay_us: 0,
+        spare_bps: 9_000_000,
+    };
+    let message = message.into();
+    drop(overlay.handle(now, Event::Received { conn, message }));
+    let later = now.after(Duration::from_millis(300));
+    let mut said = overlay.handle_timeout(later);
+    assert!(said.any(|action| matches!(action, Action::Confirm { .. })));
+    drop(said);
+    drop(overlay.handle(later, Event::Closed { conn, code: None }));
+    let due = overlay.timers.get(Timer::Search(stream));
+    let soon = later.after(Duration::from_millis(500));
+    assert!(due.is_some_and(|due| due <= soon), "{due:?}");
 }
 
 #[test]
