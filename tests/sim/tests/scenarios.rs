@@ -12,6 +12,8 @@ fn sim(scenario: &str, flags: &[&str]) -> (Output, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_sim"))
         .arg(scenario)
         .args(flags)
+        // Large pages where there are any: a gigabyte of small tables, read at random.
+        .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         .arg("--report")
         .arg(dir.path())
         .current_dir(root)
