@@ -187,6 +187,15 @@ impl Sim {
         for node in &mut self.nodes {
             node.limit_bps = (node.limit_bps as f64 * high) as u64;
         }
+        // All who have the same uplink get their next place at once: what that is too much
+        // is taken from one after the other.
+        let mut excess = places(&self.nodes, 1.0).saturating_sub(want);
+        for node in self.nodes.iter_mut().rev() {
+            if excess > 0 && node.limit_bps >= ticket {
+                node.limit_bps -= ticket;
+                excess -= 1;
+            }
+        }
     }
 
     pub(super) fn join(&mut self, index: u32, contacts: Contacts) {
