@@ -1,5 +1,6 @@
 //! Twenty nodes in one process, eight of them in a row.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use astral_node::{Config, Node, UpstreamLimit};
@@ -127,9 +128,19 @@ async fn a_stream_arrives_whole_at_the_end_of_a_row_of_eight() {
         .find(|t| t.destination == *path.last().expect("a path"));
     assert_eq!(ticket.expect("the last one's ticket").path, path);
 
-    recording
-        .wait("ten seconds", s(30), |came| came.fragments.len() > 550)
-        .await;
+    until("ten seconds", s(30), async || {
+        let pieces = recording.received().fragments.len();
+        if pieces > 550 {
+            return Ok(());
+        }
+        // Where in the row it stopped, if it did.
+        let mut seen = format!("{pieces} pieces");
+        for api in &row {
+            let _ = write!(seen, "\n{:?}", api.stream(&slug).await.local);
+        }
+        Err(seen)
+    })
+    .await;
     drop(encoder);
     recording.wait_quiet(s(3), s(30)).await;
     for (place, api) in row.iter().enumerate() {
