@@ -138,13 +138,13 @@ async fn check_what_is_shown(player: &mut Player, chain: &Chain, stats: &Stats) 
     println!("{shown:?}");
     assert_eq!(shown.pill, "Live");
     assert_eq!(shown.resolution, "1280×720");
-    assert_eq!(
-        shown.parent,
-        chain.relay.id().to_string(),
-        "the relay feeds the viewer"
-    );
-    assert_eq!(stats.parent.as_deref(), Some(&*shown.parent));
-    assert_eq!(stats.hops, Some(2));
+    // The relay, until the viewer finds that the publisher has room for it, too.
+    let local = chain.viewer.api.stream(&chain.stream.slug).await.local;
+    let parent = local.parent.expect("it is fed").to_string();
+    assert_eq!(shown.parent, parent);
+    assert_eq!(stats.parent.as_deref(), Some(&*parent));
+    let by_relay = parent == chain.relay.id().to_string();
+    assert_eq!(stats.hops, Some(if by_relay { 2 } else { 1 }));
     let number = |text: &str| text.split(' ').next().and_then(|n| n.parse::<f64>().ok());
     assert!(
         number(&shown.latency).is_some_and(|s| s > 0.1 && s < 5.0),
