@@ -62,11 +62,9 @@ impl Overlay {
         leaves.min_by_key(order).map(|(ticket, _)| *ticket)
     }
 
-    /// Makes room for a peer that carries others; true if there is some now.
+    /// Makes room for a peer that carries others at a node that is full; true if there is
+    /// some now.
     pub(super) fn make_room(&mut self, now: Time, conn: ConnId, id: StreamId) -> bool {
-        if self.budget.has_room(self.charge_of(id)) {
-            return false;
-        }
         let Some(ticket) = self.gives_way(now, conn, id) else {
             return false;
         };

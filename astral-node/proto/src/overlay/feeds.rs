@@ -255,9 +255,10 @@ impl Overlay {
             Err(reason) => self.refuse(now, conn, id, reason),
             Ok(standby) => {
                 self.promise(now, conn, node, confirm, standby);
-                let got = |feed: &&mut Feed| displaced && feed.conn == conn && feed.stream == id;
-                for feed in self.feeds.values_mut().filter(got) {
-                    feed.displaced = true;
+                if displaced {
+                    let got = |feed: &&mut Feed| feed.conn == conn && feed.stream == id;
+                    let feeds = self.feeds.values_mut().filter(got);
+                    feeds.for_each(|feed| feed.displaced = true);
                 }
             }
         }

@@ -42,17 +42,17 @@ impl Overlay {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::super::peers::Dial;
     use super::super::tests::{Net, address};
     use super::super::{Event, Target};
     use super::*;
     use crate::wire::control::TicketRequest;
 
-    #[test]
-    fn connections_that_nothing_needs_are_closed_by_whoever_dialled_and_a_few_are_kept() {
-        let mut net = Net::new(&[1; 14]);
-        net.bootstrap(0, 1);
-        for node in 2..14 {
+    /// Has node 0 dial these, of its own accord.
+    fn dial(net: &mut Net, nodes: Range<usize>) {
+        for node in nodes {
             let dial = Dial {
                 node: None,
                 bootstrap: None,
@@ -62,6 +62,13 @@ mod tests {
             let node = None;
             net.overlay(0).dial(dial, Target { node, addresses });
         }
+    }
+
+    #[test]
+    fn connections_that_nothing_needs_are_closed_by_whoever_dialled_and_a_few_are_kept() {
+        let mut net = Net::new(&[1; 14]);
+        net.bootstrap(0, 1);
+        dial(&mut net, 2..14);
         let bps = None;
         net.event(0, Event::Limit { bps });
         net.run(Duration::from_secs(5));
@@ -75,16 +82,7 @@ mod tests {
     #[test]
     fn connection_over_which_somebody_asked_is_kept_while_the_answer_may_be_taken_up() {
         let mut net = Net::new(&[1; 14]);
-        for node in 1..14 {
-            let dial = Dial {
-                node: None,
-                bootstrap: None,
-                supernode: false,
-            };
-            let addresses = vec![address(node).0.to_string()];
-            let node = None;
-            net.overlay(0).dial(dial, Target { node, addresses });
-        }
+        dial(&mut net, 1..14);
         net.run(Duration::from_secs(5));
         let (asker, stream) = (net.id(13), net.stream());
         let now = net.now.after(LINGER);

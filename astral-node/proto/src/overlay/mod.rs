@@ -17,9 +17,8 @@
 //!
 //! One `impl` block per concern: `peers` (connections, heartbeats), `search`
 //! (the child's side of tickets), `standby`
-//! (failover), `improve` (moving up), `holes` (frames that did not come), `feeds` (the parent's side), `displace`
-//! (who goes before whom), `gossip`
-//! (records), `audience` (how viewers are served), `supernodes` (who is one),
+//! (failover), `improve` (moving up), `holes` (frames that did not come), `feeds` (the
+//! parent's side), `displace` (who goes before whom), `gossip` (records), `audience` (how viewers are served), `supernodes` (who is one),
 //! `registration` (with which), `mesh` (what they tell each other), `pull` (what they
 //! fetch for others), `seeding` (what they offer each other), `reach` (whether strangers
 //! can connect), `introduce` (who cannot be dialled, dials), `view` (what the API shows).

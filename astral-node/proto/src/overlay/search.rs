@@ -242,6 +242,12 @@ impl Stream {
         better && !fails && offer.node != parent.node && is_apart(&offer.path, parent.node)
     }
 
+    /// Whether somebody to send now is looked for.
+    pub(super) fn seeks_parent(&self) -> bool {
+        let search = self.search.as_ref();
+        search.is_some_and(|search| search.goal == Goal::Parent)
+    }
+
     /// Whether it can be promised to others.
     pub(super) fn is_held(&self) -> bool {
         self.own.is_some() || self.parent.is_some()
@@ -261,11 +267,6 @@ impl Search {
             confirming: None,
             waiting: false,
         }
-    }
-
-    /// Whether it is for somebody to send now.
-    pub(super) fn is_for_parent(&self) -> bool {
-        self.goal == Goal::Parent
     }
 
     fn is_confirming(&self, conn: ConnId) -> bool {

@@ -20,7 +20,7 @@
 use std::time::Duration;
 
 use super::event::{Action, Change, ConnId, Time};
-use super::search::{Parent, STALL, Search, Stream};
+use super::search::{Parent, STALL, Stream};
 use super::{Overlay, Timer};
 use crate::ids::{NodeId, StreamId, TicketId};
 use crate::limits::PATH_MAX;
@@ -59,14 +59,14 @@ const REPAIR: Duration = Duration::from_millis(700);
 const SPREAD: Duration = Duration::from_millis(300);
 /// One that has more and does not send it is left after this, or four usual gaps.
 const BEHIND: Duration = Duration::from_millis(600);
-/// A parent of which nothing has come at all is given this long while the standby has
-/// more: for most streams time enough until the next keyframe.
-const FIRST_BELIED: Duration = Duration::from_secs(5);
-/// And it is kept for this long if nobody else is there: a link that has become too narrow
-/// is better than none.
+/// It is kept for this long if nobody is ready to take its place: a link that has become too
+/// narrow is better than none.
 const BEHIND_ALONE: Duration = Duration::from_secs(5);
 /// Meanwhile others are asked this often.
 const ASK_OTHERS: Duration = Duration::from_millis(500);
+/// A parent of which nothing has come at all is given this long while the standby has
+/// more: for most streams time enough until the next keyframe.
+const FIRST_BELIED: Duration = Duration::from_secs(5);
 /// A former parent is let go after this, should the new one not have caught up.
 const FORMER: Duration = Duration::from_secs(3);
 /// And it is the parent again after this if it goes on, and nothing at all comes from the
@@ -457,7 +457,7 @@ impl Overlay {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if stream.search.as_ref().is_some_and(Search::is_for_parent) {
+        if stream.seeks_parent() {
             return;
         }
         let due = |quiet: &&mut Quiet| {
@@ -517,11 +517,7 @@ impl Overlay {
             !standby.full && peer.is_some_and(|peer| Some(peer.heard) > asked)
         };
         if stream.standby.as_ref().filter(answers).is_none() {
-            if stream
-                .search
-                .as_ref()
-                .is_none_or(|search| !search.is_for_parent())
-            {
+            if !stream.seeks_parent() {
                 self.replace_parent(now, id, &[]);
             }
             self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
