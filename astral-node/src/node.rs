@@ -109,6 +109,7 @@ impl Node {
             id,
             record,
             upload_limit_bps: limit,
+            contributes: true,
             seed: u64::from_le_bytes(random_seed()?[..8].try_into()?),
         };
         let (stores, traffic) = (Arc::new(Stores::default()), TrafficTable::default());

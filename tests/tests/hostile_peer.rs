@@ -390,6 +390,7 @@ async fn a_peer_that_says_too_much_or_nothing_is_hung_up_on() {
     let request = TicketRequest {
         stream: StreamId(NodeId::of(&Identity::new(0x32).key.public()).0),
         carries: None,
+        places: None,
     };
     let batch = Message::from(request).encode().repeat(1_000);
     let flood = async {

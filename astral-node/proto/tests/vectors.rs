@@ -353,6 +353,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             TicketRequest {
                 stream: stream(),
                 carries: None,
+                places: None,
             }
             .into(),
         ),

@@ -31,6 +31,9 @@ struct Flags {
     /// Write SCENARIO.json and SCENARIO.html there
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    /// Without places near the source for those who give to others
+    #[arg(long)]
+    no_contributors_first: bool,
     /// Print everything that happens at these nodes
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     trace: Vec<u32>,
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut scenario = load(&flags.scenario)?;
     scenario.nodes = flags.nodes.unwrap_or(scenario.nodes);
     scenario.seed = flags.seed.unwrap_or(scenario.seed);
+    scenario.contributors_first &= !flags.no_contributors_first;
     println!("{}: {}", scenario.name, scenario.about);
     let started = Instant::now();
     let report = Sim::new(scenario, None).trace(flags.trace).run();

@@ -57,6 +57,7 @@ impl Link {
         self.say(TicketRequest {
             stream,
             carries: None,
+            places: None,
         })
         .await?;
         self.expect(|message| match message {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::audience::Audience;
 use super::budget::charge;
+use super::displace::Place;
 use super::event::{Action, Change, ConnId, Time};
 use super::search::Stream;
 use super::{Overlay, Timer};
@@ -28,8 +29,8 @@ pub(super) struct Feed {
     pub(super) free: u32,
     /// Set while this node is only ready to feed it.
     pub(super) standby: Option<Ready>,
-    /// Whether it got the place of a child that carried nobody.
-    pub(super) displaced: bool,
+    /// How it got its place.
+    pub(super) place: Place,
     /// Since when frames that it pulls are counted, and how many since.
     pub(super) pulled: (Time, u32),
     /// How those are served who have the stream by way of it, as it says.
@@ -55,6 +56,8 @@ impl Feed {
 /// Nodes that somebody is referred to who is refused: each is worth a connection, and the
 /// first of them most.
 const REFERRED: usize = 5;
+/// Nodes above that a child is told of.
+const ABOVE_MAX: usize = 5;
 /// Children that a node is ready to feed: they cost a heartbeat each.
 const STANDBYS_MAX: usize = 128;
 
@@ -245,7 +248,10 @@ impl Overlay {
         let crossing = self.is_confirming(id, node) && self.id < node;
         let wants_now = confirm.confirm == Confirm::Active && !crossing;
         let full = wants_now && self.check_room(conn, id) == Err(Reason::Full);
-        let displaced = full && self.make_room(now, conn, id);
+        let place = match full {
+            true => self.make_room(now, conn, id),
+            false => Place::Free,
+        };
         let checked = match confirm.confirm {
             _ if crossing => Err(Reason::Loop),
             Confirm::Active => self.check_room(conn, id).map(|()| None),
@@ -255,10 +261,10 @@ impl Overlay {
             Err(reason) => self.refuse(now, conn, id, reason),
             Ok(standby) => {
                 self.promise(now, conn, node, confirm, standby);
-                if displaced {
+                if place != Place::Free {
                     let got = |feed: &&mut Feed| feed.conn == conn && feed.stream == id;
                     let feeds = self.feeds.values_mut().filter(got);
-                    feeds.for_each(|feed| feed.displaced = true);
+                    feeds.for_each(|feed| feed.place = place);
                 }
             }
         }
@@ -348,17 +354,28 @@ impl Overlay {
         }
     }
 
-    /// Others whom a child could turn to if this node failed: who feeds it, and who
-    /// would.
+    /// Others whom a child could turn to if this node failed, or for a place nearer to the
+    /// source: who feeds this node, who would, and who stands above, as its parent says.
     fn others_above(&self, id: StreamId, conn: ConnId) -> Vec<Referral> {
         let to = self.peers.get(&conn).map(|peer| peer.remote);
         let Some((stream, to)) = self.streams.get(&id).zip(to) else {
             return Vec::new();
         };
-        let parent = stream.parent.as_ref().map(|parent| parent.node);
+        let parent = stream.parent.as_ref();
         let standby = stream.standby.as_ref().map(|standby| standby.node);
-        let named = parent.into_iter().chain(standby);
-        named.filter_map(|node| self.referral(node, to)).collect()
+        let nearest = parent.map(|parent| parent.node).into_iter().chain(standby);
+        let nearest = nearest.filter_map(|node| self.referral(node, to));
+        let is_above = |referral: &&Referral| {
+            let above = parent.is_some_and(|parent| parent.path.contains(&referral.node));
+            above && Some(referral.node) != standby
+        };
+        let told = parent.map_or(&[][..], |parent| &parent.others);
+        let farther = told.iter().filter(is_above).filter_map(|referral| {
+            let addresses = Self::tellable(&referral.addresses, to);
+            let node = referral.node;
+            (!addresses.is_empty()).then_some(Referral { node, addresses })
+        });
+        nearest.chain(farther).take(ABOVE_MAX).collect()
     }
 
     fn promise(
@@ -391,7 +408,7 @@ impl Overlay {
             viewers: u32::from(standby.is_none()),
             free: 0,
             standby,
-            displaced: false,
+            place: Place::Free,
             pulled: (now, 0),
             audience: Audience::default(),
         };
@@ -598,12 +615,16 @@ impl Overlay {
             )
         });
         let watched = self.streams.get(&id).is_some_and(Stream::is_watched);
-        let places = self.budget.spare_bps() / self.charge_of(id).max(1);
-        let places = places.min(u64::from(u16::MAX)) as u32;
         (
             viewers.saturating_add(u32::from(watched)),
-            free.saturating_add(places),
+            free.saturating_add(self.free_places(id)),
         )
+    }
+
+    /// Further nodes that this one could feed the stream.
+    pub(super) fn free_places(&self, id: StreamId) -> u32 {
+        let places = self.budget.spare_bps() / self.charge_of(id).max(1);
+        places.min(u64::from(u16::MAX)) as u32
     }
 
     /// Nodes that are fed a stream from here.

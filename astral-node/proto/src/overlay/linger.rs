@@ -10,7 +10,7 @@ use super::event::{ConnId, Time};
 use crate::record::Role;
 
 /// A connection is kept for this long, whether it is needed or not.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(5);
 /// Who asked for a stream may take up what it was offered for this long: it waits a second
 /// for others, and a second for each that it confirms.
 const ANSWERED: Duration = Duration::from_secs(3);
@@ -92,6 +92,7 @@ mod tests {
         let message = TicketRequest {
             stream,
             carries: None,
+            places: None,
         };
         let message = message.into();
         drop(overlay.handle(now, Event::Received { conn, message }));

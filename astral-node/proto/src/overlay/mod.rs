@@ -137,6 +137,9 @@ pub struct Config {
     pub record: SignedNode,
     /// Upload limit in bit/s; `None`: unlimited.
     pub upload_limit_bps: Option<u64>,
+    /// Whether it says what it gives to others, and moves up for it; only runs that show
+    /// what that is good for go without.
+    pub contributes: bool,
     /// Seed of its randomness (jitter, ticket numbers).
     pub seed: u64,
 }
@@ -145,6 +148,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Overlay {
     id: NodeId,
+    contributes: bool,
     record: SignedNode,
     random: Random,
     timers: TimerTable<Timer>,
@@ -183,6 +187,7 @@ impl Overlay {
         timers.set(Timer::Audience, now.after(audience::TELL_EVERY));
         Self {
             id: config.id,
+            contributes: config.contributes,
             supernodes: Supernodes::new(config.record.value().role),
             reach: Reach::default(),
             introductions: Introductions::default(),

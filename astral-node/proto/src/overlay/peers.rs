@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::allowance::Allowance;
+use super::displace::Gives;
 use super::event::{Action, Change, ConnId, DialId, Target, Time};
 use super::search::Stream;
 use super::{Overlay, Timer};
@@ -21,7 +22,7 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// 250 ms: at 4 Mbit/s they are under 0.2 % of the bytes.
 const BEAT_EVERY: Duration = Duration::from_millis(250);
 /// Heartbeats between other connected nodes.
-const IDLE_BEAT_EVERY: Duration = Duration::from_secs(2);
+const IDLE_BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Time without a heartbeat after which a peer's tickets expire: four missed
 /// ones and half of one for jitter.
 const EXPIRY: Duration = Duration::from_millis(1_125);
@@ -124,8 +125,8 @@ pub(super) struct Peer {
     told: Allowance,
     /// When it asked for a stream last, if it did.
     pub(super) asked: Option<Time>,
-    /// The stream that it asked for last, if it carries others who lack it.
-    pub(super) carries: Option<StreamId>,
+    /// What it says to give, with the stream that it asked for last.
+    pub(super) gives: Option<Gives>,
     /// Streams that it has told of, while it is not told what this node knows.
     pub(super) told_of: Option<BTreeSet<StreamId>>,
     /// Where it sees this node.
@@ -409,7 +410,7 @@ impl Overlay {
             told: Allowance::default(),
             told_of: None,
             asked: None,
-            carries: None,
+            gives: None,
             observed,
             reached: pending.outbound || pending.remote.is_loopback(),
             claims: 0,

@@ -542,21 +542,24 @@ impl Overlay {
         let Some(node) = self.peers.get(&conn).map(|peer| peer.node) else {
             return;
         };
+        let again = self.streams.get(&id).is_some_and(|s| s.attempt > 0);
         let Some(search) = self.search_mut(id) else {
             return;
         };
         search.dialling.remove(&node);
         if search.asked.insert(node) {
             search.open.insert(conn);
-            let carries = match search.goal {
-                Goal::Parent | Goal::Better(_) => self.carries(id),
-                Goal::Standby => None,
+            let (carries, places) = match search.goal {
+                Goal::Parent if again => (self.carries(id), self.places(id)),
+                Goal::Parent | Goal::Better(_) => (self.carries(id), None),
+                Goal::Standby => (None, None),
             };
             self.send(
                 conn,
                 TicketRequest {
                     stream: id,
                     carries,
+                    places,
                 },
             );
         }
@@ -991,7 +994,7 @@ impl Overlay {
             self.keep_former(now, id, old);
         }
         if improves || self.timers.get(Timer::Improve(id)).is_none() {
-            self.improve_later(now, id);
+            self.improve_on(now, id);
         }
         self.bind(now, conn);
         self.changed(Change::Parent(id, node));

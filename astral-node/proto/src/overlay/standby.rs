@@ -65,7 +65,12 @@ const BEHIND_ALONE: Duration = Duration::from_secs(5);
 /// Meanwhile others are asked this often.
 const ASK_OTHERS: Duration = Duration::from_millis(500);
 /// A parent of which nothing has come at all is given this long while the standby has
-/// more: for most streams time enough until the next keyframe.
+/// more: whoever has the stream sends its catalog at once,
+const CATALOG_BELIED: Duration = Duration::from_millis(1_500);
+/// and this long if there is no standby to tell, and nothing has come of anybody.
+const CATALOG: Duration = Duration::from_secs(3);
+/// A parent that has not begun with pictures is given this long while the standby has more:
+/// for most streams time enough until the next keyframe.
 const FIRST_BELIED: Duration = Duration::from_secs(5);
 /// A former parent is let go after this, should the new one not have caught up.
 const FORMER: Duration = Duration::from_secs(3);
@@ -487,8 +492,11 @@ impl Overlay {
         let belied = ready.is_some_and(|standby| {
             standby.supply == Supply::Ok && standby.newest > stream.progress.newest
         });
+        let nothing = stream.progress.last == Time::default();
         match parent.supply {
-            Supply::Ok if !parent.begun && belied => FIRST_BELIED,
+            Supply::Ok if !parent.begun && !parent.came && belied => CATALOG_BELIED,
+            Supply::Ok if !parent.begun && !parent.came && nothing => CATALOG,
+            Supply::Ok if !parent.begun && (belied || !parent.came) => FIRST_BELIED,
             Supply::NoSource if belied => STALL + quiet.spread(SPREAD),
             // It never sent anything, and the publisher itself says otherwise.
             Supply::NoSource if !parent.came && self.is_said_live(id) => 2 * STALL,

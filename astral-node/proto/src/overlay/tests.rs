@@ -124,6 +124,7 @@ impl Net {
                 id: NodeId::of(&key.public()),
                 record: SignedNode::sign(record, &key),
                 upload_limit_bps: Some(copies * charge(1_000_000)),
+                contributes: true,
                 seed: i as u64,
             };
             Node {

@@ -193,7 +193,7 @@ impl Checks {
             let Some(link) = links.at(intake.end) else {
                 continue;
             };
-            let silent = now.since(link.heard_at(intake.end));
+            let silent = now.since(link.heard_at(intake.end).max(intake.set));
             if silent > INTAKE_MAX {
                 let what = format!("a ticket {silent:?} after the parent's last heartbeat");
                 self.report(now, "expiry", index, what);

@@ -206,6 +206,7 @@ impl Sim {
             id: node.id,
             record: record_of(index, node.seq, None),
             upload_limit_bps: Some(node.limit_bps),
+            contributes: self.scenario.contributors_first,
             seed: (self.scenario.seed << 32) ^ u64::from(index),
         };
         if self.broken == Some(super::Broken::Chance) {

@@ -72,6 +72,8 @@ pub(super) struct Intake {
     pub(super) end: End,
     pub(super) ticket: TicketId,
     pub(super) stream: u32,
+    /// Since when.
+    pub(super) set: Time,
     /// As a flow: the delay from the source with which it arrives.
     pub(super) delay_us: Option<u32>,
     /// Whether anything has come, and whether that was what is newest: as the overlay

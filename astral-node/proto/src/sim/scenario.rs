@@ -38,6 +38,9 @@ pub struct Scenario {
     /// Nodes that lie.
     #[serde(default)]
     pub hostile: Option<Hostile>,
+    /// Whether nodes that give to others go before those that do not.
+    #[serde(default = "yes")]
+    pub contributors_first: bool,
     /// What goes wrong, and when.
     #[serde(default)]
     pub faults: Vec<Fault>,
@@ -360,6 +363,10 @@ impl Default for Expect {
             switches_max: None,
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> u64 {

@@ -491,6 +491,7 @@ impl Sim {
             end: End::of(conn),
             ticket,
             stream,
+            set: self.now,
             delay_us: None,
             came: None,
         };

@@ -21,6 +21,7 @@ fn scenario(media: Media) -> Scenario {
         },
         sessions: None,
         hostile: None,
+        contributors_first: true,
         faults: vec![Fault {
             at_s: 12.0,
             what: Trouble::Leave {

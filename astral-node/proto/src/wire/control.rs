@@ -288,6 +288,9 @@ messages! {
         /// Nodes that get it by way of the sender and lack it with it: if they are many,
         /// they go before a child that carries nobody.
         1 carries: Option<u32>,
+        /// Further nodes that the sender could feed: if they are more than such a child could,
+        /// it gets that place, too.
+        2 places: Option<u32>,
     }
     /// It would; nothing is reserved yet.
     10 TicketOffer {

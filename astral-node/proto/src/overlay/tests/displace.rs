@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::control::{Confirm, TicketOffer, TicketRequest};
 
 /// Asks node 0 for its one place in the name of node 2; gives what is said.
-fn ask(net: &mut Net, carries: Option<u32>) -> Vec<Message> {
+fn ask(net: &mut Net, carries: Option<u32>, places: Option<u32>) -> Vec<Message> {
     let (stream, now, asker) = (net.stream(), net.now, net.id(2));
     let overlay = net.overlay(0);
     let conn = overlay.by_node[&asker];
@@ -13,7 +13,11 @@ fn ask(net: &mut Net, carries: Option<u32>) -> Vec<Message> {
         confirm: Confirm::Active,
         have: Default::default(),
     };
-    let request = TicketRequest { stream, carries };
+    let request = TicketRequest {
+        stream,
+        carries,
+        places,
+    };
     let mut said = Vec::new();
     for message in [request.into(), confirm.into()] {
         said.extend(overlay.handle(now, Event::Received { conn, message }));
@@ -35,13 +39,13 @@ fn leaf_gives_way_to_who_carries_others_and_to_nobody_else() {
     net.run(Duration::from_secs(3));
     assert_eq!(net.parent(1), Some(net.id(0)));
     for few in [None, Some(2)] {
-        let said = ask(&mut net, few);
+        let said = ask(&mut net, few, None);
         assert!(matches!(
             said[..],
             [Message::TicketRefused(_), Message::TicketRefused(_)]
         ));
     }
-    let said = ask(&mut net, Some(3));
+    let said = ask(&mut net, Some(3), None);
     let [
         Message::TicketOffer(_),
         Message::TicketCancel(cancel),
@@ -62,6 +66,74 @@ fn leaf_gives_way_to_who_carries_others_and_to_nobody_else() {
 }
 
 #[test]
+fn leaf_gives_way_to_who_could_feed_far_more_and_is_then_fed_by_it() {
+    // Each child of node 0 could feed as many as its number.
+    for (leaf, asker, gives_way) in [(0, 1, false), (0, 2, true), (1, 4, false), (1, 5, true)] {
+        let mut net = star(&[1, leaf, 4]);
+        net.watch(1);
+        net.run(Duration::from_secs(3));
+        let said = ask(&mut net, None, Some(asker));
+        let came = said
+            .iter()
+            .any(|said| matches!(said, Message::TicketAccepted(_)));
+        assert_eq!(came, gives_way, "{leaf} against {asker}: {said:?}");
+    }
+}
+
+#[test]
+fn who_got_a_place_for_its_room_and_feeds_nobody_gives_way_to_the_next() {
+    let mut net = star(&[1, 0, 9, 4]);
+    net.watch(1);
+    net.run(Duration::from_secs(3));
+    ask(&mut net, None, Some(9));
+    let stream = net.stream();
+    let (first, second, now) = (net.id(2), net.id(3), net.now);
+    let overlay = net.overlay(0);
+    let (first, second) = (overlay.by_node[&first], overlay.by_node[&second]);
+    for feed in overlay.feeds.values_mut() {
+        assert_eq!(feed.conn, first);
+        // What it would say in its heartbeats.
+        feed.free = 9;
+    }
+    let request = TicketRequest {
+        stream,
+        carries: None,
+        places: Some(4),
+    };
+    overlay.note_asked(now, second, &request);
+    let at = |seconds| now.after(Duration::from_secs(seconds));
+    assert_eq!(overlay.gives_way(at(29), second, stream), None);
+    assert!(overlay.gives_way(at(31), second, stream).is_some());
+}
+
+#[test]
+fn newcomer_with_upload_gets_a_place_where_only_leaves_are_and_feeds_who_gave_way() {
+    let mut net = star(&[1, 0, 4]);
+    net.watch(1);
+    net.run(Duration::from_secs(4));
+    net.watch(2);
+    net.run(Duration::from_secs(5));
+    net.check(&[1, 2]);
+    assert_eq!(net.parent(2), Some(net.id(0)));
+    assert_eq!(net.parent(1), Some(net.id(2)));
+}
+
+#[test]
+fn who_can_feed_others_moves_up_soon_and_who_cannot_stays() {
+    for (upload, moves) in [(3, true), (0, false)] {
+        let mut net = star(&[1, 1, 1, upload]);
+        for node in [1, 2, 3] {
+            net.watch(node);
+            net.run(Duration::from_secs(1));
+        }
+        assert_eq!(net.parent(3), Some(net.id(2)), "in a row");
+        net.event(0, Event::Limit { bps: None });
+        net.run(Duration::from_secs(10));
+        assert_eq!(net.parent(3) == Some(net.id(0)), moves, "{upload}");
+    }
+}
+
+#[test]
 fn who_is_full_names_the_children_that_have_room_before_those_that_have_none() {
     let mut net = star(&[2, 4, 0, 0]);
     for node in [2, 1] {
@@ -76,6 +148,7 @@ fn who_is_full_names_the_children_that_have_room_before_those_that_have_none() {
     let message = TicketRequest {
         stream,
         carries: None,
+        places: None,
     };
     let message = message.into();
     let said: Vec<Action> = overlay
