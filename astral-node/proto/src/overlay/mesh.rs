@@ -15,8 +15,12 @@ use crate::record::{Address, NodeLoad, Role, SignedNode, StreamLoad};
 use crate::wire::CloseCode;
 use crate::wire::control::{Peers, RecordBytes};
 
-/// Supernodes that a newcomer is told of.
+/// Supernodes that one tells whoever dialled it.
 const TOLD: usize = 8;
+/// And that any other node tells who dialled it: most know some.
+const MENTIONED: usize = 2;
+/// A node hears of new supernodes no more often than this.
+const MENTION_APART: Duration = Duration::from_secs(5);
 /// Connections between supernodes that one keeps; those beyond are closed if nothing
 /// else binds the two.
 const MESH_MAX: usize = 16;
@@ -37,8 +41,14 @@ impl Overlay {
 
     /// Tells a new peer of supernodes.
     pub(super) fn introduce_supernodes(&mut self, conn: ConnId) {
-        let Some(remote) = self.peers.get(&conn).map(|peer| peer.remote) else {
+        let Some(peer) = self.peers.get(&conn) else {
             return;
+        };
+        let remote = peer.remote;
+        let told = match self.supernodes.role {
+            Role::Supernode => TOLD,
+            Role::Node if peer.outbound => return,
+            Role::Node => MENTIONED,
         };
         let records: Vec<RecordBytes> = self
             .supernodes_by_rtt()
@@ -47,15 +57,16 @@ impl Overlay {
             .filter_map(|other| self.records.node(self.peers.get(&other)?.node))
             .filter(|known| !Self::tellable(&known.record.value().addresses, remote).is_empty())
             .map(|known| RecordBytes(known.record.wire().clone()))
-            .take(TOLD)
+            .take(told)
             .collect();
         if !records.is_empty() {
             self.send(conn, Peers { records });
         }
     }
 
-    /// A peer has turned out to be a supernode: those who may need it hear of it.
-    pub(super) fn tell_of(&mut self, new: ConnId) {
+    /// A peer has turned out to be a supernode: those who may need it hear of it. Other
+    /// supernodes hear of each, and nodes of one now and then: they need two.
+    pub(super) fn tell_of(&mut self, now: Time, new: ConnId) {
         let Some(node) = self.peers.get(&new).map(|peer| peer.node) else {
             return;
         };
@@ -70,12 +81,19 @@ impl Overlay {
             .peers
             .iter()
             .filter(|(conn, peer)| {
-                let near = self.supernodes.role == Role::Supernode || ours.contains(&Some(**conn));
+                let sated = now.since(peer.mentioned) < MENTION_APART && !self.is_supernode(**conn);
+                let near = match self.supernodes.role {
+                    Role::Supernode => !sated,
+                    Role::Node => ours.contains(&Some(**conn)),
+                };
                 **conn != new && near && !Self::tellable(&addresses, peer.remote).is_empty()
             })
             .map(|(conn, _)| *conn)
             .collect();
         for conn in told {
+            if let Some(peer) = self.peers.get_mut(&conn) {
+                peer.mentioned = now;
+            }
             let records = vec![record.clone()];
             self.send(conn, Peers { records });
         }
@@ -139,7 +157,7 @@ impl Overlay {
         self.records.add_addresses(node, &said);
         self.check_claim(conn);
         if !was && self.is_supernode(conn) {
-            self.tell_of(conn);
+            self.tell_of(now, conn);
             self.review(now);
         }
     }

@@ -125,6 +125,8 @@ pub(super) struct Peer {
     told: Allowance,
     /// When it asked for a stream last, if it did.
     pub(super) asked: Option<Time>,
+    /// When it last heard of a new supernode from this node.
+    pub(super) mentioned: Time,
     /// What it says to give, with the stream that it asked for last.
     pub(super) gives: Option<Gives>,
     /// Streams that it has told of, while it is not told what this node knows.
@@ -411,6 +413,7 @@ impl Overlay {
             told_of: None,
             asked: None,
             gives: None,
+            mentioned: Time::default(),
             observed,
             reached: pending.outbound || pending.remote.is_loopback(),
             claims: 0,
@@ -440,7 +443,7 @@ impl Overlay {
         self.check_claim(conn);
         self.offer_seeds(conn);
         if self.is_supernode(conn) {
-            self.tell_of(conn);
+            self.tell_of(now, conn);
             self.review(now);
         }
     }

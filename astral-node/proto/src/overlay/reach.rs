@@ -366,7 +366,7 @@ impl Overlay {
         peer.reached |= reachable;
         peer.claims += u32::from(!reachable);
         if reachable {
-            self.tell_of(conn);
+            self.tell_of(now, conn);
             self.review(now);
         }
     }

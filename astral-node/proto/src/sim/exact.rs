@@ -40,6 +40,8 @@ pub(super) struct Exact {
     whole: Vec<u64>,
     parts: BTreeMap<u32, u32>,
     newest: Option<u32>,
+    /// The group with which it began.
+    oldest: Option<u64>,
     last: Option<Time>,
     gaps: Gaps,
     began: Option<Time>,
@@ -104,6 +106,8 @@ impl Exact {
         }
         self.gaps.note(now, self.last);
         self.last = Some(now);
+        self.oldest
+            .get_or_insert(programme.place(chunk.number).group);
         let count = programme.chunks(chunk.number).count() as u32;
         let mask = self.parts.entry(chunk.number).or_default();
         *mask |= 1 << chunk.chunk;
@@ -183,7 +187,9 @@ impl Exact {
         let Some(newest) = self.newest_group(programme) else {
             return Have::default();
         };
-        let oldest = newest.saturating_sub(HAVE_GROUPS_MAX as u64 - 1).max(1);
+        let kept = newest.saturating_sub(HAVE_GROUPS_MAX as u64 - 1);
+        // What was before it began it does not want.
+        let oldest = kept.max(self.oldest.unwrap_or(newest));
         let groups = (oldest..=newest)
             .flat_map(|group| [VIDEO, AUDIO].map(|track| (track, group)))
             .filter_map(|(track, group)| self.first_missing(programme, track, group));
