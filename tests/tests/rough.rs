@@ -207,21 +207,11 @@ impl Fork {
         let switches = self.switches().await - before;
         println!(
             "{what}: longest gap {:?}, {switches} switches",
-            longest_gap(recording, at)
+            recording.longest_gap(at, Instant::now())
         );
         assert!(switches <= 2, "{what}: it does not flap: {switches}");
         self.links[place].both(Way::rough(0, Duration::from_millis(10)));
     }
-}
-
-/// The longest time without a picture, the one that lasted at `since` counted in.
-fn longest_gap(recording: &Recording, since: Instant) -> Duration {
-    let received = recording.received();
-    let video = received.fragments.iter().filter(|(f, _)| f.track == 1);
-    let times: Vec<Instant> = video.map(|(_, at)| *at).collect();
-    let later = times.windows(2).filter(|pair| pair[1] >= since);
-    let gaps = later.map(|pair| pair[1] - pair[0]);
-    gaps.max().unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +242,7 @@ async fn a_link_that_loses_one_in_twenty_costs_no_frame_and_moves_nobody_to_and_
     let switches = fork.switches().await - before;
     println!(
         "5 % loss for 10 s: longest gap {:?}, {switches} switches",
-        longest_gap(&recording, at)
+        recording.longest_gap(at, Instant::now())
     );
     assert!(switches <= 2, "{switches}");
     recording.assert_whole(fork.clip);
