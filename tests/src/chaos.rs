@@ -59,6 +59,7 @@ pub struct Tree {
 pub struct Struck {
     blow: Blow,
     at: Instant,
+    ended: Option<Instant>,
     victims: Vec<Watcher>,
     /// The victim's children, if both were struck only those whose parent and standby they are.
     below: BTreeSet<NodeId>,
@@ -77,8 +78,10 @@ pub struct Outcome {
 
 /// Longest times without a picture at a survivor's player.
 pub struct Gap {
-    /// Since the blow.
+    /// Until the end of the blow.
     pub after: Duration,
+    /// From then on.
+    pub healed: Duration,
     /// In the ten seconds before.
     pub calm: Duration,
 }
@@ -151,6 +154,7 @@ impl Tree {
         Some(Struck {
             blow,
             at,
+            ended: None,
             victims,
             below,
             before,
@@ -159,6 +163,7 @@ impl Tree {
 
     /// The end of a blow: a spoilt link is healed, other victims are dead.
     pub fn end(&self, struck: &mut Struck) {
+        struck.ended = Some(Instant::now());
         for victim in &mut struck.victims {
             match struck.blow {
                 Blow::Link(_) => self.net().heal(victim.number),
@@ -170,8 +175,10 @@ impl Tree {
     /// What the others saw of it until now.
     pub async fn outcome(&self, struck: &Struck) -> Outcome {
         let (now, after) = (Instant::now(), self.locals().await);
+        let ended = struck.ended.unwrap_or(now);
         let gap = |recording: &Recording| Gap {
-            after: recording.longest_gap(struck.at, now),
+            after: recording.longest_gap(struck.at, ended),
+            healed: recording.longest_gap(ended, now),
             calm: recording.longest_gap(struck.at - s(10), struck.at),
         };
         let pairs = struck.before.iter();

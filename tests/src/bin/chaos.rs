@@ -107,11 +107,12 @@ async fn run(options: &Options) {
                 continue;
             };
             round += 1;
-            let longest = seen.gaps.iter().map(|gap| gap.after).max();
+            let longest = |of: fn(&Gap) -> Duration| seen.gaps.iter().map(of).max();
             println!(
-                "round {round}: {} below it, longest gap {:?}, {} frames lost, {} switches at most",
+                "round {round}: {} below it, longest gap {:?}, then {:?}, {} frames lost, {} switches at most",
                 seen.gaps.len(),
-                longest.unwrap_or_default(),
+                longest(|gap| gap.after).unwrap_or_default(),
+                longest(|gap| gap.healed).unwrap_or_default(),
                 seen.lost,
                 seen.switches
             );
@@ -142,12 +143,7 @@ async fn one_round(options: &Options, tree: &mut Tree) -> Option<Outcome> {
 fn report(options: &Options, outcomes: Vec<Outcome>, missing: u64) {
     let lost: u64 = outcomes.iter().map(|seen| seen.lost).sum();
     let switches = outcomes.iter().map(|seen| seen.switches).max();
-    let mut gaps: Vec<Gap> = outcomes.into_iter().flat_map(|seen| seen.gaps).collect();
-    gaps.sort_by_key(|gap| gap.after);
-    let at = |share: f64| {
-        let place = ((gaps.len() as f64 * share).ceil() as usize).clamp(1, gaps.len());
-        gaps[place - 1].after.as_millis()
-    };
+    let gaps: Vec<Gap> = outcomes.into_iter().flat_map(|seen| seen.gaps).collect();
     let place = if options.namespaces {
         "in namespaces"
     } else {
@@ -174,9 +170,21 @@ fn report(options: &Options, outcomes: Vec<Outcome>, missing: u64) {
         println!("| most that a gap is longer than in the 10 s before | {beyond} ms |");
     }
     println!(
-        "| gap p50 / p99 / max | {} / {} / {} ms |",
-        at(0.5),
-        at(0.99),
-        at(1.0)
+        "| gap p50 / p99 / max | {} |",
+        spread(&gaps, |gap| gap.after)
     );
+    if let Blow::Link(_) = options.blow {
+        let healed = spread(&gaps, |gap| gap.healed);
+        println!("| gap after the link is whole again p50 / p99 / max | {healed} |");
+    }
+}
+
+fn spread(gaps: &[Gap], of: fn(&Gap) -> Duration) -> String {
+    let mut sorted: Vec<Duration> = gaps.iter().map(of).collect();
+    sorted.sort();
+    let at = |share: f64| {
+        let place = (sorted.len() as f64 * share).ceil() as usize;
+        sorted.get(place.max(1) - 1).map_or(0, Duration::as_millis)
+    };
+    format!("{} / {} / {} ms", at(0.5), at(0.99), at(1.0))
 }
