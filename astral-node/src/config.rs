@@ -81,8 +81,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is logged: -1 warnings, 0 also news (the default), 1 also state changes, 2 everything.
     pub verbosity: i8,
-    /// Congestion controller of QUIC; default CUBIC. Over two links of 2 % loss CUBIC
-    /// lost 4 of 10 pictures, BBR none (`tests/benches/README.md`).
+    /// Congestion controller of QUIC; default tolerant. Over two links of 2 % loss CUBIC
+    /// lost 4 of 10 pictures, the tolerant one none (`tests/benches/README.md`).
     pub congestion: Congestion,
     /// Whether the node's pages ask for the token too; default no.
     pub require_token: bool,
@@ -96,9 +96,12 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Congestion {
+    /// CUBIC that takes losses for congestion only while they are more than one in ten.
+    Tolerant,
     /// CUBIC (RFC 9438): too slow for video under random loss.
     Cubic,
-    /// BBR version 1, which quinn calls experimental: keeps its rate under random loss.
+    /// BBR version 1, which quinn calls experimental: keeps its rate under any loss, also
+    /// when a link has become too narrow for it.
     Bbr,
 }
 
@@ -367,8 +370,8 @@ struct Options {
     #[serde(deserialize_with = "text")]
     name: Option<Name>,
 
-    /// Congestion controller of QUIC; bbr keeps its rate under random loss, cubic does not
-    /// [default: cubic]
+    /// Congestion controller of QUIC: tolerant is cubic that bears one lost packet in ten, bbr
+    /// (experimental) bears more than a narrow link does [default: tolerant]
     #[arg(long, value_enum, env = "ASTRAL_NODE_CONGESTION")]
     congestion: Option<Congestion>,
 
@@ -506,7 +509,7 @@ impl Options {
             ready_file: self.ready_file,
             daemonize: self.daemonize.unwrap_or(false),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
-            congestion: self.congestion.unwrap_or(Congestion::Cubic),
+            congestion: self.congestion.unwrap_or(Congestion::Tolerant),
             require_token: self.require_token.unwrap_or(false),
             name: self.name.map(|name| name.0),
             sources: BTreeMap::new(),

@@ -10,6 +10,7 @@ mod prober;
 mod receive;
 mod socket;
 mod tls;
+mod tolerant;
 
 pub(crate) use gatekeeper::{Admission, Gatekeeper};
 pub(crate) use prober::Prober;

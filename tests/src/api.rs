@@ -16,6 +16,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::netns;
+
 /// Longest that a request may take; a ticket takes up to 5 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -26,6 +28,8 @@ pub struct Api {
     pub authority: String,
     /// Token for changes.
     pub token: String,
+    /// The computer that the address is on, if it is not this one ([`netns`]).
+    pub host: Option<String>,
 }
 
 /// What the node answered.
@@ -64,6 +68,7 @@ impl Api {
         Self {
             authority: authority.to_owned(),
             token: token.to_owned(),
+            host: None,
         }
     }
 
@@ -84,9 +89,11 @@ impl Api {
     /// Sends a request and reads the head of the answer.
     pub async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
         let words = |error: &dyn fmt::Display| format!("{}: {error}", self.authority);
-        let socket = TcpStream::connect(&self.authority)
-            .await
-            .map_err(|e| words(&e))?;
+        let socket = match &self.host {
+            None => TcpStream::connect(&self.authority).await,
+            Some(host) => netns::connect(host, &self.authority).await,
+        };
+        let socket = socket.map_err(|error| words(&error))?;
         let connected = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await;
         let (mut sender, connection) = connected.map_err(|error| words(&error))?;
         tokio::spawn(connection);

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
 use crate::places;
-use crate::process::tail;
+use crate::process::{program, tail};
 use crate::wait::{s, until};
 
 /// Bits of the frame number that is burnt into the picture.
@@ -154,7 +154,11 @@ fn counter_filter(height: u32) -> String {
 }
 
 fn ffmpeg() -> Command {
-    let mut command = Command::new(places::ffmpeg());
+    ffmpeg_on(None)
+}
+
+fn ffmpeg_on(host: Option<&str>) -> Command {
+    let mut command = program(&places::ffmpeg(), host);
     command
         .args(["-nostdin", "-hide_banner", "-v", "error", "-y"])
         .stdin(Stdio::null());
@@ -179,6 +183,14 @@ impl Encoder {
     pub fn rtmp(clip: Clip, ingest: &Ingest) -> Self {
         let url = ingest.rtmp_url.as_ref().expect("RTMP is on");
         Self::rtmp_to(clip, &format!("{url}/{}", ingest.stream_key))
+    }
+
+    /// The same on the node's own computer.
+    pub fn rtmp_on(host: Option<&str>, clip: Clip, ingest: &Ingest) -> Self {
+        let url = ingest.rtmp_url.as_ref().expect("RTMP is on");
+        let url = format!("{url}/{}", ingest.stream_key);
+        let output = ["-f", "flv", &url];
+        Self::start_by(ffmpeg_on(host), &clip.path(), &["-re"], &output)
     }
 
     /// The same to any address.
@@ -221,9 +233,12 @@ impl Encoder {
     }
 
     fn start_file(path: &Path, pace: &[&str], output: &[&str]) -> Self {
+        Self::start_by(ffmpeg(), path, pace, output)
+    }
+
+    fn start_by(mut command: Command, path: &Path, pace: &[&str], output: &[&str]) -> Self {
         let log = NamedTempFile::new().expect("a log file");
         let stderr = log.reopen().expect("the log file");
-        let mut command = ffmpeg();
         command
             .args(pace)
             .arg("-i")

@@ -15,6 +15,7 @@ pub mod bench;
 pub mod capture;
 pub mod cdp;
 pub mod chain;
+pub mod chaos;
 pub mod cli;
 pub mod ertmp;
 pub mod events;

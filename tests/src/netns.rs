@@ -2,6 +2,7 @@
 //! root of Linux only. Everything in one is reached by programs that run there.
 
 use std::fs::File;
+use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
 use crate::places;
-use crate::process::{clean, tail};
+use crate::process::{program, tail};
 use crate::wait::{check, s, until};
 
 /// Input rules of a firewall that lets in only what was asked for from inside.
@@ -25,11 +28,57 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Whether this user may make namespaces; a test that needs them says so and ends.
 pub fn allowed() -> bool {
-    let root = rustix::process::getuid().is_root();
-    if !root {
-        eprintln!("skipped: namespaces are made by root only");
+    let possible = possible();
+    if let Err(reason) = &possible {
+        eprintln!("skipped: {reason}");
     }
-    root
+    possible.is_ok()
+}
+
+/// Whether namespaces with firewalls can be made here.
+///
+/// # Errors
+/// Why not.
+pub fn possible() -> Result<(), String> {
+    if !rustix::process::getuid().is_root() {
+        return Err("namespaces are made by root only".into());
+    }
+    let probe = format!("astral-{}-probe", std::process::id());
+    attempt(&["ip", "netns", "add", &probe])?;
+    let rules = attempt(&["ip", "netns", "exec", &probe, "nft", "list", "ruleset"]);
+    attempt(&["ip", "netns", "del", &probe])?;
+    rules
+}
+
+/// What becomes of packets on a computer's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing passes.
+    Cut,
+    /// Nothing that it sends arrives; what others send it does.
+    Mute,
+    /// So many of a thousand are lost, each way.
+    Loss(u16),
+}
+
+impl Fault {
+    /// Rules for the bridge's port, by the direction in which packets pass it. ARP passes:
+    /// else the neighbours would take more time to find each other again than the link to heal.
+    fn rules(self, port: &str) -> String {
+        let ways: &[&str] = match self {
+            Self::Mute => &["iifname"],
+            Self::Cut | Self::Loss(_) => &["iifname", "oifname"],
+        };
+        let dice = match self {
+            Self::Loss(permille) => format!("numgen random mod 1000 < {permille}"),
+            Self::Cut | Self::Mute => String::new(),
+        };
+        let rule = |way: &&str| format!("{way} {port} ether type ip {dice} drop; ");
+        let rules: String = ways.iter().map(rule).collect();
+        format!(
+            "table bridge {port} {{ chain f {{ type filter hook forward priority 0; {rules}}}; }}"
+        )
+    }
 }
 
 /// A network: one bridge, 203.0.113.0/24.
@@ -78,12 +127,38 @@ impl Net {
             "ip", "-n", &self.name, "link", "set", &port, "master", "br0", "up",
         ]);
         run(&["ip", "-n", &host, "link", "set", "lo", "up"]);
-        run(&["ip", "-n", &host, "link", "set", "eth0", "up"]);
+        // A batch is cut into packets before it is sent: it would be lost as a whole.
+        run(&[
+            "ip",
+            "-n",
+            &host,
+            "link",
+            "set",
+            "eth0",
+            "gso_max_segs",
+            "1",
+            "up",
+        ]);
         move_to(&host, number);
         if walled {
             run(&["ip", "netns", "exec", &host, "nft", WALL]);
         }
         host
+    }
+
+    /// Spoils the link of computer `number` until [`Self::heal`]. It is done at the bridge:
+    /// a firewall of its own would tell the sender.
+    pub fn spoil(&self, number: u8, fault: Fault) {
+        let rules = fault.rules(&format!("p{number}"));
+        run(&["ip", "netns", "exec", &self.name, "nft", &rules]);
+    }
+
+    /// Lets everything pass again.
+    pub fn heal(&self, number: u8) {
+        let table = format!("p{number}");
+        run(&[
+            "ip", "netns", "exec", &self.name, "nft", "delete", "table", "bridge", &table,
+        ]);
     }
 
     /// A computer at 10.9.0.2 behind a router at 203.0.113.`number`; gives both.
@@ -152,13 +227,42 @@ impl Drop for Net {
 
 /// Runs a program that must succeed.
 pub fn run(words: &[&str]) {
+    attempt(words).unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn attempt(words: &[&str]) -> Result<(), String> {
     let output = Command::new(words[0]).args(&words[1..]).output();
-    let output = output.unwrap_or_else(|error| panic!("{}: {error}", words[0]));
-    assert!(
-        output.status.success(),
-        "{words:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = output.map_err(|error| format!("{}: {error}", words[0]))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    check(output.status.success(), format!("{words:?}: {said}"))
+}
+
+/// Connects from a computer to an address that it knows, such as its own 127.0.0.1.
+///
+/// # Errors
+/// Nobody there.
+pub async fn connect(host: &str, to: &str) -> io::Result<TcpStream> {
+    let (host, to) = (host.to_owned(), to.to_owned());
+    let (tell, told) = oneshot::channel();
+    // A thread of its own: it never leaves the namespace.
+    std::thread::spawn(move || {
+        let socket = enter(&host).and_then(|()| std::net::TcpStream::connect(to));
+        // Nobody waits for it any longer: it is closed.
+        let _ = tell.send(socket);
+    });
+    let socket = told.await.expect("the thread tells")?;
+    socket.set_nonblocking(true)?;
+    TcpStream::from_std(socket)
+}
+
+/// Moves this thread to a computer.
+fn enter(host: &str) -> io::Result<()> {
+    let namespace = File::open(format!("/run/netns/{host}"))?;
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    Ok(rustix::thread::move_into_link_name_space(
+        namespace.as_fd(),
+        kind,
+    )?)
 }
 
 /// A node on a computer of its own.
@@ -240,10 +344,8 @@ impl Node {
     }
 }
 
-fn inside(host: &str, program: &Path) -> Command {
-    let mut command = Command::new("ip");
-    clean(&mut command);
-    command.args(["netns", "exec", host]).arg(program);
+fn inside(host: &str, path: &Path) -> Command {
+    let mut command = program(path, Some(host));
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
@@ -274,12 +376,9 @@ pub async fn grows(what: &str, file: &Path, bytes: u64) {
 /// Answers NAT-PMP (RFC 6886) on a router: every mapping gets the port [`FORWARDED`] of
 /// `external`. Runs in a thread for as long as the test does.
 pub fn serve_nat_pmp(router: &str, external: [u8; 4]) {
-    let path = format!("/run/netns/{router}");
+    let router = router.to_owned();
     std::thread::spawn(move || {
-        let namespace = File::open(path).expect("the router's namespace");
-        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)
-            .expect("root may enter it");
+        enter(&router).expect("root may enter it");
         let socket = UdpSocket::bind(("0.0.0.0", 5351)).expect("the port is free there");
         let mut packet = [0; 1100];
         loop {

@@ -30,6 +30,7 @@ pub struct Launch {
     http: String,
     quic: String,
     rtmp: String,
+    host: Option<String>,
     options: Vec<String>,
 }
 
@@ -44,8 +45,16 @@ impl Launch {
             http: any(),
             quic: any(),
             rtmp: any(),
+            host: None,
             options: Vec::new(),
         }
+    }
+
+    /// On a computer of its own ([`crate::netns`]) that has this address there.
+    pub fn on(mut self, host: &str, address: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self.quic = address.to_owned();
+        self
     }
 
     /// One more option.
@@ -96,8 +105,7 @@ impl Launch {
 
     /// The command line, without input or output.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(places::astral_node());
-        clean(&mut command);
+        let mut command = program(&places::astral_node(), self.host.as_deref());
         command.arg("--data-dir").arg(self.data_dir());
         command.args([
             "--http", &self.http, "--quic", &self.quic, "--rtmp", &self.rtmp,
@@ -128,7 +136,8 @@ impl Launch {
             launch: self,
         };
         let ready = until("the ready file", START_WITHIN, async || starting.ready()).await;
-        let api = Api::new(&ready.http, &ready.token);
+        let mut api = Api::new(&ready.http, &ready.token);
+        api.host.clone_from(&starting.launch.host);
         let child = starting.child.take().expect("not yet taken");
         let node = Node {
             child,
@@ -148,6 +157,21 @@ impl Launch {
         .await;
         node
     }
+}
+
+/// A program that runs here, or on a computer of its own.
+pub fn program(path: &Path, host: Option<&str>) -> Command {
+    let mut command = match host {
+        None => Command::new(path),
+        // `ip` becomes the program: the process is the same.
+        Some(host) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", host]).arg(path);
+            command
+        }
+    };
+    clean(&mut command);
+    command
 }
 
 /// Takes away what the environment of the developer says about nodes.

@@ -102,6 +102,23 @@ impl Recording {
         self.received.lock().expect("the recorder does not panic")
     }
 
+    /// The longest time without a picture of those that lasted at some time between the two.
+    pub fn longest_gap(&self, since: Instant, until: Instant) -> Duration {
+        let received = self.received();
+        let video = received.fragments.iter().filter(|(f, _)| f.track == 1);
+        let times: Vec<Instant> = video.map(|(_, at)| *at).collect();
+        let within = times.windows(2).filter(|pair| pair[1] >= since);
+        let gaps = within.take_while(|pair| pair[0] <= until);
+        let running = times
+            .last()
+            .filter(|at| **at <= until)
+            .map(Instant::elapsed);
+        gaps.map(|pair| pair[1] - pair[0])
+            .chain(running)
+            .max()
+            .unwrap_or_default()
+    }
+
     /// Waits until `enough` holds.
     pub async fn wait(&self, what: &str, within: Duration, enough: impl Fn(&Received) -> bool) {
         until(what, within, async || {

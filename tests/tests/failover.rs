@@ -103,20 +103,6 @@ impl Family {
     }
 }
 
-/// The longest time without a picture, the one that lasted at `since` counted in.
-fn longest_gap(recording: &Recording, since: Instant) -> Duration {
-    let received = recording.received();
-    let video = received
-        .fragments
-        .iter()
-        .filter(|(fragment, _)| fragment.track == 1)
-        .map(|(_, at)| *at);
-    let times: Vec<Instant> = video.collect();
-    let ended_later = times.windows(2).filter(|pair| pair[1] >= since);
-    let gaps = ended_later.map(|pair| pair[1] - pair[0]);
-    gaps.max().unwrap_or_default()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_parents_are_replaced_without_a_frame_lost() {
     let _turn = turn::alone().await;
@@ -138,7 +124,7 @@ async fn killed_parents_are_replaced_without_a_frame_lost() {
                 came.samples(1) > pictures + 30
             })
             .await;
-        gaps.push(longest_gap(&recording, at));
+        gaps.push(recording.longest_gap(at, Instant::now()));
         let relay = relay.restart().await;
         join_again(&relay, &family.stream).await;
         family.relays[place] = Some(relay);
@@ -194,7 +180,7 @@ async fn a_parent_that_freezes_is_left_and_one_that_leaves_is_not_missed() {
         move |came: &astral_tests::recording::Received| came.samples(1) > pictures + more
     };
     recording.wait("what comes after", s(10), on(30)).await;
-    let frozen = longest_gap(&recording, at);
+    let frozen = recording.longest_gap(at, Instant::now());
     relay.signal(Signal::CONT);
     recording.wait("what comes then", s(10), on(90)).await;
     let local = family.viewer.api.stream(&family.slug()).await.local;
@@ -213,7 +199,7 @@ async fn a_parent_that_freezes_is_left_and_one_that_leaves_is_not_missed() {
         .await;
     println!(
         "gap after SIGSTOP {frozen:?}, after SIGTERM {:?}",
-        longest_gap(&recording, at)
+        recording.longest_gap(at, Instant::now())
     );
     assert!(frozen <= GAP_MAX, "{frozen:?}");
     recording.assert_whole(Clip::small(120));

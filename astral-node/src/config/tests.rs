@@ -133,10 +133,10 @@ const CASES: &[Case] = &[
     },
     Case {
         key: "congestion",
-        flag: "bbr",
+        flag: "tolerant",
         env: "cubic",
         file: "'bbr'",
-        shown: ["Bbr", "Cubic", "Bbr"],
+        shown: ["Bbr", "Cubic", "Tolerant"],
     },
     Case {
         key: "require-token",

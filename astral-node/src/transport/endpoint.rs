@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::Prober;
 use super::socket::ShapedSocket;
 use super::tls::{Identity, SERVER_NAME};
+use super::tolerant::TolerantConfig;
 use crate::config::{Config, Congestion, PORT};
 use crate::uplink::Uplink;
 
@@ -255,6 +256,7 @@ fn transport(congestion: Congestion) -> TransportConfig {
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
         .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES);
     match congestion {
+        Congestion::Tolerant => transport.congestion_controller_factory(Arc::new(TolerantConfig)),
         Congestion::Cubic => {
             transport.congestion_controller_factory(Arc::new(CubicConfig::default()))
         }

@@ -39,7 +39,7 @@ async fn main() {
     );
     println!("|---|---|---|---|---|");
     for (loss, delay) in LINKS {
-        for controller in ["cubic", "bbr"] {
+        for controller in ["tolerant", "cubic", "bbr"] {
             let seen = run(controller, loss, Duration::from_millis(delay), seconds).await;
             let at = |share: f64| {
                 let place = (seen.late.len() as f64 * share).ceil() as usize;
