@@ -179,16 +179,20 @@ impl Overlay {
         );
     }
 
+    /// The publisher if it is known where that is, else whoever first told of its newest
+    /// record: that one stands nearer to it.
     fn referrals_to_source(&self, now: Time, conn: ConnId, id: StreamId) -> Vec<Referral> {
-        let Some(to) = self.peers.get(&conn).map(|peer| peer.remote) else {
+        let to = self.peers.get(&conn).map(|peer| peer.remote);
+        let fresh = self.records.fresh(now).find(|(known, _)| *known == id);
+        let Some((to, (_, known))) = to.zip(fresh) else {
             return Vec::new();
         };
-        let fresh = self.records.fresh(now).find(|(known, _)| *known == id);
-        let publisher = fresh.map(|(_, known)| known.record.value().publisher);
-        publisher
-            .and_then(|node| self.referral(node, to))
-            .into_iter()
-            .collect()
+        let publisher = self.referral(known.record.value().publisher, to);
+        let nearer = || {
+            let teller = known.told_by.filter(|teller| *teller != conn)?;
+            self.referral(self.peers.get(&teller)?.node, to)
+        };
+        publisher.or_else(nearer).into_iter().collect()
     }
 
     /// Children of the stream that have room, at them or below; then who feeds this node and

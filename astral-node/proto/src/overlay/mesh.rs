@@ -17,7 +17,8 @@ use crate::wire::control::{Peers, RecordBytes};
 
 /// Supernodes that one tells whoever dialled it.
 const TOLD: usize = 8;
-/// And that any other node tells who dialled it: most know some.
+/// And that any other node tells each new peer: most know some, but the two may be of
+/// networks that do not know of each other.
 const MENTIONED: usize = 2;
 /// A node hears of new supernodes no more often than this.
 const MENTION_APART: Duration = Duration::from_secs(5);
@@ -47,7 +48,6 @@ impl Overlay {
         let remote = peer.remote;
         let told = match self.supernodes.role {
             Role::Supernode => TOLD,
-            Role::Node if peer.outbound => return,
             Role::Node => MENTIONED,
         };
         let records: Vec<RecordBytes> = self

@@ -29,6 +29,8 @@ pub struct KnownStream {
     pub first_seen: u64,
     /// Connection it was first heard of on; none for this node's own.
     from: Option<ConnId>,
+    /// Connection on which its newest record came first.
+    pub(super) told_by: Option<ConnId>,
     /// Bare slug of its name.
     slug: String,
 }
@@ -121,6 +123,7 @@ impl Records {
                 return Insert::Old;
             }
             known.record = record;
+            known.told_by = from;
             known.renewed = now;
             let before = std::mem::replace(&mut known.slug, slug.clone());
             self.unindex(&before, id);
@@ -141,6 +144,7 @@ impl Records {
             renewed: now,
             first_seen: self.count,
             from,
+            told_by: from,
             slug: slug.clone(),
         };
         self.streams.insert(id, known);

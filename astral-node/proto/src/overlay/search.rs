@@ -773,8 +773,10 @@ impl Overlay {
         self.timers.set(Timer::Search(id), now.after(wait));
     }
 
+    /// Asks anew, also those of whom the last parent told: all that are connected may be gone.
     fn restart_search(&mut self, now: Time, id: StreamId) {
-        self.restart_search_at(now, id, Goal::Parent, &[]);
+        let told = self.streams.get(&id).map(|stream| stream.uphill.clone());
+        self.restart_search_at(now, id, Goal::Parent, &told.unwrap_or_default());
     }
 
     fn restart_search_at(&mut self, now: Time, id: StreamId, goal: Goal, referrals: &[Referral]) {
@@ -1119,6 +1121,8 @@ impl Overlay {
             search.goal = Goal::Parent;
         } else if search.waiting || search.goal != Goal::Parent {
             self.restart_search_at(now, id, Goal::Parent, referrals);
+        } else {
+            self.follow(now, id, referrals);
         }
     }
 

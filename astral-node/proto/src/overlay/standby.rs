@@ -526,7 +526,8 @@ impl Overlay {
         };
         if stream.standby.as_ref().filter(answers).is_none() {
             if !stream.seeks_parent() {
-                self.replace_parent(now, id, &[]);
+                let others = stream.parent.as_ref().map(|parent| parent.others.clone());
+                self.replace_parent(now, id, &others.unwrap_or_default());
             }
             self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
             return;
