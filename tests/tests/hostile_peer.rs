@@ -118,9 +118,11 @@ async fn watch(viewer: &Node, stream: StreamId) -> Recording {
     Recording::start(&viewer.api, &slug, "")
 }
 
-/// A viewer that knows nobody but a relay, and an honest publisher of another stream.
+/// A viewer that knows nobody but a relay, and an honest publisher of another stream, of its
+/// own: one that all scenes share would lead from one viewer to the next.
 struct Scene {
     relay: Relay,
+    _other: Publisher,
     viewer: Node,
     poisoned: Recording,
     untouched: Recording,
@@ -128,16 +130,16 @@ struct Scene {
 
 impl Scene {
     /// A relay of the publisher's streams.
-    async fn start(mode: Mode, publisher: &Publisher, other: &Publisher) -> Self {
+    async fn start(mode: Mode, publisher: &Publisher) -> Self {
         let tamper = Tamper::new(mode, HONEST_FRAMES);
         let identity = Identity::new(0x80 + mode as u8);
         let relay = Relay::start(identity, quic(&publisher.node), &publisher.streams, tamper).await;
         let relay = relay.unwrap_or_else(|error| panic!("{mode:?}: {error}"));
-        Self::around(relay, publisher.streams[0], other).await
+        Self::around(relay, publisher.streams[0]).await
     }
 
     /// A relay of a stream that begins a new epoch every three seconds.
-    async fn of_many_epochs(mode: Mode, other: &Publisher) -> Self {
+    async fn of_many_epochs(mode: Mode) -> Self {
         let endpoint = Arc::new(Endpoint::bind(Identity::new(0x80 + mode as u8)));
         let (shelf, publisher) = (Shelf::default(), Identity::new(0x20).id());
         let source = Source::new(0x51, "Show", publisher, SHAPE, shelf.clone());
@@ -147,10 +149,11 @@ impl Scene {
         let path = vec![publisher, endpoint.id()];
         let tamper = Tamper::new(mode, EPOCH_GROUPS * SHAPE.group_frames + HONEST_FRAMES);
         let relay = Relay::serve(endpoint, shelf, path, tamper, tasks);
-        Self::around(relay, stream, other).await
+        Self::around(relay, stream).await
     }
 
-    async fn around(relay: Relay, stream: StreamId, other: &Publisher) -> Self {
+    async fn around(relay: Relay, stream: StreamId) -> Self {
+        let other = Publisher::start("elsewhere", &["Elsewhere"]).await;
         let viewer = alone("viewer")
             .option("--peer", relay.endpoint.address)
             .peer(&other.node)
@@ -160,6 +163,7 @@ impl Scene {
         let poisoned = watch(&viewer, stream).await;
         Self {
             relay,
+            _other: other,
             viewer,
             poisoned,
             untouched,
@@ -298,13 +302,12 @@ async fn assert_borne(mode: Mode, scene: impl Future<Output = Scene>) {
 async fn a_relay_that_alters_truncates_forges_or_reorders_is_dropped_within_a_frame() {
     let _turn = turn::alone().await;
     let publisher = Publisher::start("publisher", &["Show", "Other"]).await;
-    let other = Publisher::start("elsewhere", &["Elsewhere"]).await;
     let modes = Mode::NOTICED.into_iter();
     let modes: Vec<Mode> = modes.filter(|mode| *mode != Mode::ReplayRenamed).collect();
     for some in modes.chunks(5) {
         let scenes = some
             .iter()
-            .map(|mode| assert_noticed(*mode, Scene::start(*mode, &publisher, &other)));
+            .map(|mode| assert_noticed(*mode, Scene::start(*mode, &publisher)));
         futures_util::future::join_all(scenes).await;
     }
     assert!(publisher.node.memory() < MEMORY_MAX);
@@ -313,10 +316,11 @@ async fn a_relay_that_alters_truncates_forges_or_reorders_is_dropped_within_a_fr
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_of_an_older_epoch_do_not_come_back() {
     let _turn = turn::alone().await;
-    let other = Publisher::start("elsewhere", &["Elsewhere"]).await;
-    let scene = |mode| Scene::of_many_epochs(mode, &other);
-    let renamed = assert_noticed(Mode::ReplayRenamed, scene(Mode::ReplayRenamed));
-    let replayed = assert_borne(Mode::ReplayEpoch, scene(Mode::ReplayEpoch));
+    let renamed = assert_noticed(
+        Mode::ReplayRenamed,
+        Scene::of_many_epochs(Mode::ReplayRenamed),
+    );
+    let replayed = assert_borne(Mode::ReplayEpoch, Scene::of_many_epochs(Mode::ReplayEpoch));
     tokio::join!(renamed, replayed);
 }
 
@@ -324,9 +328,8 @@ async fn frames_of_an_older_epoch_do_not_come_back() {
 async fn a_relay_that_cuts_short_gets_nothing_forged_past_the_viewer() {
     let _turn = turn::alone().await;
     let publisher = Publisher::start("publisher", &["Show", "Other"]).await;
-    let other = Publisher::start("elsewhere", &["Elsewhere"]).await;
     let scenes = [Mode::CutShort, Mode::BadGroupHeader]
-        .map(|mode| assert_borne(mode, Scene::start(mode, &publisher, &other)));
+        .map(|mode| assert_borne(mode, Scene::start(mode, &publisher)));
     futures_util::future::join_all(scenes).await;
 }
 

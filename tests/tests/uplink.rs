@@ -69,7 +69,8 @@ async fn a_refusal_says_that_nobody_has_upload_to_spare() {
     let first = Launch::new("first").peer(&publisher).limit(0).start().await;
     join(&first, &stream).await;
     flows(&first, &stream).await;
-    let second = Launch::new("second").peer(&publisher).start().await;
+    let second = Launch::new("second").peer(&publisher);
+    let second = second.limit(0).start().await;
     until("the stream's record", s(15), async || {
         second.api.try_stream(&stream.slug).await
     })
@@ -91,6 +92,18 @@ async fn a_refusal_says_that_nobody_has_upload_to_spare() {
         problem.detail
     );
     assert_eq!(problem.status, 503);
+
+    // Who has upload to spare gets the place of who has none, and feeds it.
+    let third = Launch::new("third").peer(&publisher);
+    let third = third.limit("50mbit").start().await;
+    join(&third, &stream).await;
+    flows(&third, &stream).await;
+    until("the first to be fed by the third", s(20), async || {
+        let local = first.api.stream(&stream.slug).await.local;
+        check(local.parent == Some(third.id()), format!("{local:?}"))
+    })
+    .await;
+    flows(&first, &stream).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

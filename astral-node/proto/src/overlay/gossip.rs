@@ -127,8 +127,18 @@ impl Overlay {
             let lasts = now.since(known.renewed) < LEASE * 2 / 3;
             lasts && says_the_same(known.record.value(), record.value())
         });
+        let is_live = |record: &StreamRecord| record.state == StreamState::Live;
+        let was_live = known.is_some_and(|known| is_live(known.record.value()));
         if self.records.insert_stream(now, record.clone(), from, held) != Insert::New {
             return;
+        }
+        if let Some(stream) = self.streams.get_mut(&id)
+            && is_live(record.value())
+            && !was_live
+        {
+            // The record may overtake what the parent says: nobody has kept anything back yet.
+            stream.progressed = now;
+            stream.service.resumed(now);
         }
         self.changed(Change::Stream(id));
         if self.streams.contains_key(&id) {

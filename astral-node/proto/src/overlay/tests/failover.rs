@@ -132,6 +132,35 @@ fn nobody_moves_while_the_encoder_is_away() {
 }
 
 #[test]
+fn nobody_moves_when_the_publishers_record_is_faster_than_the_parents_word() {
+    let mut net = diamond();
+    let stream = net.stream();
+    let publish = |net: &mut Net, seq, state, supply| {
+        let record = StreamRecord {
+            seq,
+            state,
+            ..live(net.id(0), &net.stream_key, "Show")
+        };
+        let record = SignedStream::sign(record, &net.stream_key);
+        net.event(0, Event::Publish { record, supply });
+        net.event(0, Event::Supply { stream, supply });
+    };
+    net.paused = true;
+    publish(&mut net, 8, StreamState::Waiting, Supply::NoSource);
+    net.run(Duration::from_secs(20));
+    publish(&mut net, 9, StreamState::Live, Supply::NoSource);
+    net.run(Duration::from_millis(900));
+    let supply = Supply::Ok;
+    net.event(0, Event::Supply { stream, supply });
+    net.paused = false;
+    net.run(Duration::from_secs(2));
+    for node in [1, 2, 3] {
+        assert_eq!(switches(&net, node), 0, "node {node}");
+    }
+    net.check(&[1, 2, 3]);
+}
+
+#[test]
 fn break_further_up_is_repaired_where_it_is() {
     // 0 feeds 1 and 2; 1 feeds 3; 3 feeds 4, whose parent stays alive.
     let mut net = Net::new(&[2, 2, 2, 1, 0]);
