@@ -64,6 +64,8 @@ const ASKED_FOR_BETTER: usize = 8;
 const DIALLED_FOR_PARENT: usize = 8;
 /// And for a standby, which there is time to find.
 const DIALLED_FOR_STANDBY: usize = 2;
+/// Attempts that found nobody, after which those are asked who stood above the last parent.
+const ASK_UPHILL: u32 = 2;
 /// Faulty parents that are remembered.
 const FAULTY_MAX: usize = 64;
 /// A parent whose owner took the ticket back is not asked for this long.
@@ -773,9 +775,12 @@ impl Overlay {
         self.timers.set(Timer::Search(id), now.after(wait));
     }
 
-    /// Asks anew, also those of whom the last parent told: all that are connected may be gone.
+    /// Asks anew; in the end also those of whom the last parent told, since all that are
+    /// connected may be gone. Not at first: they may be gone with it, and who dials the dead
+    /// asks nobody else meanwhile.
     fn restart_search(&mut self, now: Time, id: StreamId) {
-        let told = self.streams.get(&id).map(|stream| stream.uphill.clone());
+        let stream = self.streams.get(&id).filter(|s| s.attempt >= ASK_UPHILL);
+        let told = stream.map(|stream| stream.uphill.clone());
         self.restart_search_at(now, id, Goal::Parent, &told.unwrap_or_default());
     }
 
@@ -1121,8 +1126,6 @@ impl Overlay {
             search.goal = Goal::Parent;
         } else if search.waiting || search.goal != Goal::Parent {
             self.restart_search_at(now, id, Goal::Parent, referrals);
-        } else {
-            self.follow(now, id, referrals);
         }
     }
 

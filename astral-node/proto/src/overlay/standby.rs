@@ -526,8 +526,7 @@ impl Overlay {
         };
         if stream.standby.as_ref().filter(answers).is_none() {
             if !stream.seeks_parent() {
-                let others = stream.parent.as_ref().map(|parent| parent.others.clone());
-                self.replace_parent(now, id, &others.unwrap_or_default());
+                self.replace_parent(now, id, &[]);
             }
             self.timers.set(Timer::Stall(id), now.after(SUSPECT_MIN));
             return;
