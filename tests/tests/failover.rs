@@ -112,7 +112,7 @@ async fn killed_parents_are_replaced_without_a_frame_lost() {
         .wait("pictures", s(10), |came| came.samples(1) > 30)
         .await;
     let mut gaps = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..3 {
         let place = family.settled().await;
         let mut relay = family.relays[place].take().expect("it runs");
         let (id, at) = (relay.id(), Instant::now());
