@@ -25,7 +25,7 @@ use crate::wire::control::{Reason, TicketRequest};
 /// what they gain.
 const CARRIES_MIN: u32 = 3;
 /// Nodes that somebody could feed who goes before a leaf that could feed none.
-pub(super) const PLACES_MIN: u32 = 2;
+const PLACES_MIN: u32 = 2;
 /// Somebody goes before a leaf if it and those whom it could feed are so many times those of
 /// the leaf: nobody is moved for little, and nobody to and fro.
 const TIMES: u32 = 3;
@@ -113,9 +113,10 @@ impl Overlay {
             return Place::Free;
         };
         let gives = self.peers.get(&conn).and_then(|peer| peer.gives);
-        let place = match gives.is_some_and(|gives| gives.carries) {
-            true => Place::ForCarrying,
-            false => Place::ForRoom,
+        let place = if gives.is_some_and(|gives| gives.carries) {
+            Place::ForCarrying
+        } else {
+            Place::ForRoom
         };
         let to = self.feeds.get(&ticket).map(|feed| feed.conn);
         let to = to

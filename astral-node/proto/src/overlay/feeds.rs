@@ -252,9 +252,10 @@ impl Overlay {
         let crossing = self.is_confirming(id, node) && self.id < node;
         let wants_now = confirm.confirm == Confirm::Active && !crossing;
         let full = wants_now && self.check_room(conn, id) == Err(Reason::Full);
-        let place = match full {
-            true => self.make_room(now, conn, id),
-            false => Place::Free,
+        let place = if full {
+            self.make_room(now, conn, id)
+        } else {
+            Place::Free
         };
         let checked = match confirm.confirm {
             _ if crossing => Err(Reason::Loop),
@@ -263,14 +264,7 @@ impl Overlay {
         };
         match checked {
             Err(reason) => self.refuse(now, conn, id, reason),
-            Ok(standby) => {
-                self.promise(now, conn, node, confirm, standby);
-                if place != Place::Free {
-                    let got = |feed: &&mut Feed| feed.conn == conn && feed.stream == id;
-                    let feeds = self.feeds.values_mut().filter(got);
-                    feeds.for_each(|feed| feed.place = place);
-                }
-            }
+            Ok(standby) => self.promise(now, conn, node, confirm, place, standby),
         }
     }
 
@@ -388,6 +382,7 @@ impl Overlay {
         conn: ConnId,
         node: NodeId,
         confirm: TicketConfirm,
+        place: Place,
         standby: Option<Ready>,
     ) {
         let id = confirm.stream;
@@ -412,7 +407,7 @@ impl Overlay {
             viewers: u32::from(standby.is_none()),
             free: 0,
             standby,
-            place: Place::Free,
+            place,
             pulled: (now, 0),
             audience: Audience::default(),
         };
