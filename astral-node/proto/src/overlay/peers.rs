@@ -23,8 +23,9 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 const BEAT_EVERY: Duration = Duration::from_millis(250);
 /// Heartbeats between other connected nodes.
 const IDLE_BEAT_EVERY: Duration = Duration::from_secs(5);
-/// Time without a heartbeat after which a peer's tickets expire: four missed
-/// ones and half of one for jitter.
+/// Time without a sign of life after which a peer's tickets expire: four missed heartbeats
+/// and half of one for jitter. A link that is too narrow loses two datagrams of five, and so
+/// four in a row soon: what comes of the stream, and what it says, counts as well.
 const EXPIRY: Duration = Duration::from_millis(1_125);
 /// First wait before a bootstrap node is dialled again.
 const REDIAL_FIRST: Duration = Duration::from_millis(250);
@@ -280,12 +281,13 @@ impl Overlay {
         if let Message::Hello(hello) = message {
             return self.hello(now, conn, &hello);
         }
-        if !self.peers.contains_key(&conn) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
             if self.pending.contains_key(&conn) {
                 self.close(conn, CloseCode::Identity, "the first message was not Hello");
             }
             return;
-        }
+        };
+        peer.heard = now;
         self.peer_said(now, conn, message);
     }
 
@@ -733,22 +735,29 @@ impl Overlay {
         if !self.shares_ticket(conn) {
             return;
         }
-        let Some(peer) = self.peers.get(&conn) else {
+        let Some(due) = self.expires(conn) else {
             return;
         };
-        let due = peer.heard.after(EXPIRY);
         if due > now {
             self.timers.set(Timer::Expiry(conn), due);
             return;
         }
-        let node = peer.node;
+        let node = self.peers[&conn].node;
         self.end_feeds_of(conn, Reason::Expired);
         self.parent_gone(now, conn, node, Reason::Expired);
     }
 
     /// When a peer's tickets expire unless it is heard of.
     pub(super) fn expires(&self, conn: ConnId) -> Option<Time> {
-        self.peers.get(&conn).map(|peer| peer.heard.after(EXPIRY))
+        let peer = self.peers.get(&conn)?;
+        let feeds = |stream: &&Stream| {
+            let parent = stream.parent.as_ref();
+            let only = stream.former.is_none();
+            only && parent.is_some_and(|parent| parent.conn == conn && parent.came)
+        };
+        let fed = self.streams.values().filter(feeds);
+        let came = fed.map(|stream| stream.progressed).max();
+        Some(peer.heard.max(came.unwrap_or_default()).after(EXPIRY))
     }
 
     // Leaving

@@ -79,6 +79,8 @@ pub(super) struct Net {
     public: bool,
     /// Nodes that nobody can connect to who was not called first.
     walled: BTreeSet<usize>,
+    /// Of whom heartbeats do not get to whom.
+    beats_lost: Vec<(usize, usize)>,
 }
 
 pub(super) fn address(node: usize) -> Address {
@@ -156,6 +158,7 @@ impl Net {
             paused: false,
             public: false,
             walled: BTreeSet::new(),
+            beats_lost: Vec::new(),
         }
     }
 
@@ -301,6 +304,9 @@ impl Net {
         let Some((to, there)) = self.nodes[from].links.get(&conn).copied() else {
             return;
         };
+        if matches!(packet, Packet::Beat(_)) && self.beats_lost.contains(&(from, to)) {
+            return;
+        }
         let said = match &packet {
             Packet::Message(message) => Some(message.encode().len()),
             Packet::Beat(beat) => Some(beat.encode().len()),
@@ -469,7 +475,7 @@ impl Net {
 
     fn publish_frame(&mut self) {
         let stream = self.stream();
-        if self.nodes[0].alive && !self.paused {
+        if self.nodes[0].alive && !self.nodes[0].frozen && !self.paused {
             let frame = self.nodes[0].newest.get(&stream).copied().unwrap_or(0) + 1;
             self.frame(0, stream, frame);
         }

@@ -73,6 +73,18 @@ fn frozen_parent_is_replaced_as_fast_as_a_killed_one_and_does_not_come_back() {
 }
 
 #[test]
+fn parent_whose_heartbeats_are_lost_is_kept_while_its_frames_come() {
+    let mut net = diamond();
+    net.beats_lost = vec![(1, 3)];
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.parent(3), Some(net.id(1)));
+    assert_eq!(switches(&net, 3), 0);
+    net.paused = true;
+    net.run(Duration::from_secs(3));
+    assert_ne!(net.parent(3), Some(net.id(1)), "now nothing comes of it");
+}
+
+#[test]
 fn leaving_parent_is_heard_until_the_standby_sends() {
     let mut net = diamond();
     net.watch_gap(3);
