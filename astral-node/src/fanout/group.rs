@@ -56,6 +56,34 @@ enum Outcome {
     Stuck,
 }
 
+/// A stream on its way. When its ticket ends before all has arrived, the rest is let go:
+/// quinn would finish it, and send everything once more that a link had lost while it was
+/// cut, at the expense of those who are fed now.
+struct Outgoing {
+    stream: quinn::SendStream,
+    /// Whether what was written is to arrive in any case.
+    kept: bool,
+}
+
+impl Outgoing {
+    fn new(stream: quinn::SendStream, class: Class) -> Self {
+        let _ = stream.set_priority(priority(class));
+        Self {
+            stream,
+            kept: class == Class::Control,
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing is left of one that has arrived, and it cannot be reset.
+            let _ = self.stream.reset((CloseCode::Late as u32).into());
+        }
+    }
+}
+
 /// Sends a group from frame and chunk `from` on, as it comes into the store.
 pub(super) async fn send(route: Arc<Route>, mut job: Job) {
     loop {
@@ -63,16 +91,16 @@ pub(super) async fn send(route: Arc<Route>, mut job: Job) {
             opened = route.conn.open_uni() => opened,
             () = late(&route, &job) => return route.note_left_out(),
         };
-        let Ok(mut stream) = opened else { return };
-        let _ = stream.set_priority(priority(job.class));
+        let Ok(stream) = opened else { return };
+        let mut out = Outgoing::new(stream, job.class);
         let cursor = job.group.cursor(job.from.0, job.from.1);
         let mut sender = Sender::new(&route, &job);
         let outcome = tokio::select! {
-            outcome = sender.pieces(&mut stream, cursor) => outcome,
+            outcome = sender.pieces(&mut out.stream, cursor) => outcome,
             () = late(&route, &job) => Ok(Outcome::Late),
         };
         match outcome {
-            Ok(Outcome::Sent) => return finish(stream, job.class).await,
+            Ok(Outcome::Sent) => return finish(out).await,
             Ok(Outcome::Late) => {
                 let (track, number) = (job.group.track, job.group.group);
                 debug!(
@@ -81,12 +109,9 @@ pub(super) async fn send(route: Arc<Route>, mut job: Job) {
                     group = number,
                     "rest of a group left out"
                 );
-                route.note_left_out();
-                let _ = stream.reset((CloseCode::Late as u32).into());
-                return;
+                return route.note_left_out();
             }
             Ok(Outcome::Stuck) => {
-                let _ = stream.reset((CloseCode::Late as u32).into());
                 let stopped = job.written.load(Ordering::Relaxed);
                 let Some(next) = job.group.next_from(stopped + 1) else {
                     return;
@@ -100,19 +125,17 @@ pub(super) async fn send(route: Arc<Route>, mut job: Job) {
 }
 
 /// Waits for the acknowledgement, as a group is late also when it is only that.
-async fn finish(mut stream: quinn::SendStream, class: Class) {
-    let _ = stream.finish();
-    if timeout(LATE_AFTER, stream.stopped()).await.is_err() && class != Class::Control {
-        let _ = stream.reset((CloseCode::Late as u32).into());
-    }
+async fn finish(mut out: Outgoing) {
+    let _ = out.stream.finish();
+    let _ = timeout(LATE_AFTER, out.stream.stopped()).await;
 }
 
 /// Sends frames that a child missed and asked for, as far as they are in the store.
 pub(super) async fn answer(route: Arc<Route>, group: Arc<Group>, fetch: Fetch, class: Class) {
-    let Ok(mut stream) = route.conn.open_uni().await else {
+    let Ok(stream) = route.conn.open_uni().await else {
         return;
     };
-    let _ = stream.set_priority(priority(class));
+    let mut out = Outgoing::new(stream, class);
     let job = Job {
         group,
         from: (fetch.first, 0),
@@ -121,14 +144,13 @@ pub(super) async fn answer(route: Arc<Route>, group: Arc<Group>, fetch: Fetch, c
         written: Arc::default(),
     };
     let mut sender = Sender::new(&route, &job);
-    let sent = sender.frames(&mut stream, fetch.first, fetch.count);
+    let sent = sender.frames(&mut out.stream, fetch.first, fetch.count);
     if timeout(LATE_AFTER, sent)
         .await
         .is_ok_and(|sent| sent.is_ok())
     {
-        return finish(stream, class).await;
+        finish(out).await;
     }
-    let _ = stream.reset((CloseCode::Late as u32).into());
 }
 
 /// Completes when what is left of a group could only be late; never for the catalog, nor
