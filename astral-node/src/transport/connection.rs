@@ -14,7 +14,7 @@ use astral_proto::wire::heartbeat::Heartbeat;
 use bytes::BytesMut;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::endpoint::UNI_STREAMS_MAX;
@@ -31,6 +31,9 @@ const UNI_STREAMS_PER_TICKET: u32 = 8;
 const OUTBOX: usize = 256;
 /// The control stream must be there within this of the handshake.
 const CONTROL_WITHIN: Duration = Duration::from_secs(5);
+/// Whoever sends is level once it has been among the newest for this long: with one frame it
+/// may have been lucky, and be busy with its other children's keyframes before the next.
+const STEADY: Duration = Duration::from_millis(250);
 /// Bytes asked of the control stream at a time.
 const READ_BYTES: usize = 8 * 1024;
 
@@ -40,8 +43,10 @@ pub(crate) struct Intake {
     pub(crate) store: Arc<StreamStore>,
     /// Payload bytes taken in under this ticket.
     pub(crate) bytes: AtomicU64,
-    /// Whether anything has come under it, and whether what is newest has.
+    /// Whether anything has come under it.
     has_come: AtomicBool,
+    /// Since when what comes is among the newest, and whether that was for long enough.
+    in_front: Mutex<Option<Instant>>,
     is_level: AtomicBool,
 }
 
@@ -107,6 +112,7 @@ impl Link {
             store,
             bytes: AtomicU64::new(0),
             has_come: AtomicBool::new(false),
+            in_front: Mutex::new(None),
             is_level: AtomicBool::new(false),
         });
         self.shared.lock().insert(ticket, intake.clone());
@@ -146,14 +152,17 @@ impl Shared {
 
 impl Intake {
     /// Notes a frame that has come. Some if the overlay is to hear of it: for the first
-    /// one under this ticket, and for the first of those that is among the newest.
+    /// one under this ticket, and once whoever sends has been level for [`STEADY`].
     pub(crate) fn note_frame(&self, track: u8, group: u64, index: u32) -> Option<bool> {
         if self.is_level.load(Ordering::Relaxed) {
             return None;
         }
         if self.store.is_front(track, group, index) {
-            self.has_come.store(true, Ordering::Relaxed);
-            return (!self.is_level.swap(true, Ordering::Relaxed)).then_some(true);
+            let since = *lock(&self.in_front).get_or_insert_with(Instant::now);
+            if since.elapsed() >= STEADY {
+                self.has_come.store(true, Ordering::Relaxed);
+                return (!self.is_level.swap(true, Ordering::Relaxed)).then_some(true);
+            }
         }
         (!self.has_come.swap(true, Ordering::Relaxed)).then_some(false)
     }

@@ -149,7 +149,7 @@ pub enum Event {
         progress: Progress,
     },
     /// Frames come under this ticket: said at its first one, and once more when whoever
-    /// sends has caught up with what this node holds.
+    /// sends has kept up with what this node holds for a moment.
     Came {
         /// On this connection.
         conn: ConnId,
