@@ -1,7 +1,10 @@
 //! A hostile tenth: nodes whose paths, clocks and offers lie.
 
+use super::mesh::foreign;
 use super::*;
 use crate::ids::NodeId;
+use crate::overlay::supernodes::Mode;
+use crate::wire::control::{Peers, RecordBytes, Referral, Refused};
 use crate::wire::heartbeat::TicketBeat;
 
 /// Honest nodes that watch, and liars among them.
@@ -104,6 +107,87 @@ fn a_standby_that_would_send_nothing_does_not_cost_the_parent_that_does() {
     assert!(net.gap(3) < Duration::from_secs(1), "{:?}", net.gap(3));
 }
 
+/// Somebody who is nowhere.
+fn nobody(seed: u8) -> Referral {
+    let key = SecretKey::from_seed([seed ^ 0x5a; 32]);
+    Referral {
+        node: NodeId::of(&key.public()),
+        addresses: vec![Address("192.0.2.7:9".parse().unwrap())],
+    }
+}
+
+/// Supernodes 0 to 18 at public addresses, of which 17 and 18 lie, and nodes that come by
+/// way of a liar and of an honest one; node 0 publishes.
+fn supernodes_with(lie: Lie) -> Net {
+    let (supernodes, all) = (19, 40);
+    let mut net = Net::public(&vec![4; all]);
+    for node in 17..supernodes {
+        net.nodes[node].lie = Some(lie);
+    }
+    let dial = |net: &mut Net, from: usize, to: usize| {
+        let target = Target {
+            node: None,
+            addresses: vec![net.at(to).0.to_string()],
+        };
+        net.event(from, Event::Bootstrap { target });
+    };
+    for node in 0..supernodes {
+        let mode = Mode::Always;
+        net.event(node, Event::Supernodes { mode });
+        if node > 0 {
+            dial(&mut net, node, node - 1);
+        }
+    }
+    net.run(Duration::from_secs(3));
+    for node in supernodes..all {
+        let mode = Mode::Auto;
+        net.event(node, Event::Supernodes { mode });
+        dial(&mut net, node, 17 + node % 2);
+        dial(&mut net, node, node % 17);
+    }
+    net.run(Duration::from_secs(3));
+    net.publish();
+    net.run(Duration::from_secs(2));
+    net
+}
+
+#[test]
+fn supernodes_that_claim_room_and_refuse_cost_nobody_a_place() {
+    let net = supernodes_with(Lie::Room);
+    let asked = |liar: usize| net.nodes[liar].overlay.registered_nodes();
+    assert!(asked(17) + asked(18) > 0, "nobody was refused");
+    for node in 19..40 {
+        let overlay = &net.nodes[node].overlay;
+        let primary = overlay.primary_supernode().expect("registered");
+        let liar = [17, 18].iter().any(|liar| net.id(*liar) == primary);
+        assert!(!liar, "node {node} waits for a liar");
+        assert!(overlay.backup_supernode().is_some(), "node {node}");
+        assert_eq!(overlay.role(), Role::Node, "nobody was driven to serve");
+    }
+}
+
+#[test]
+fn supernodes_that_tell_of_their_like_only_hide_no_stream() {
+    let mut net = supernodes_with(Lie::Eclipse);
+    let held = |liar: usize| net.nodes[liar].overlay.registered_nodes();
+    assert!(held(17) + held(18) > 0, "nobody is registered with a liar");
+    for node in 19..40 {
+        net.watch(node);
+    }
+    net.run(Duration::from_secs(5));
+    net.check(&(19..40).collect::<Vec<_>>());
+    for node in 0..40 {
+        let known = net.nodes[node].overlay.records.nodes().count();
+        assert!(known <= 100, "node {node} keeps {known}");
+    }
+    // Even whoever has a liar for a primary knows an honest one, should they all deny it.
+    for node in 19..40 {
+        let overlay = &net.nodes[node].overlay;
+        let honest = (0..17).filter(|other| overlay.by_node.contains_key(&net.id(*other)));
+        assert!(honest.count() >= 1, "node {node}");
+    }
+}
+
 impl Net {
     /// What a liar makes of what it would say.
     pub(super) fn lied(&self, from: usize, packet: Packet) -> Option<Packet> {
@@ -131,6 +215,23 @@ impl Net {
                 beat.echo = beat.echo.map(|(seq, held)| (seq, held + 20_000));
                 Packet::Beat(beat)
             }
+            (Packet::Message(Message::Registered(_)), Lie::Room) => {
+                let refused = Refused {
+                    reason: Reason::Full,
+                    referrals: (0..8).map(nobody).collect(),
+                };
+                Packet::Message(refused.into())
+            }
+            (Packet::Message(Message::Announce(_) | Message::Found(_)), Lie::Eclipse) => {
+                return None;
+            }
+            (Packet::Message(Message::Peers(_)), Lie::Eclipse) => {
+                let hostile = self.nodes.iter().filter(|node| node.lie.is_some());
+                let known = hostile.map(|node| node.overlay.record.wire().clone());
+                let invented = (0..24).map(|seed| foreign(seed, 1, Role::Supernode).wire().clone());
+                let records = known.chain(invented).map(RecordBytes).collect();
+                Packet::Message(Peers { records }.into())
+            }
             (honest, _) => honest,
         })
     }
@@ -139,7 +240,7 @@ impl Net {
 fn lied_beat(beat: &mut TicketBeat, lie: Lie) {
     beat.delay_us = 0;
     match lie {
-        Lie::Mute => {}
+        Lie::Mute | Lie::Room | Lie::Eclipse => {}
         Lie::NoSource => beat.supply = Supply::NoSource,
         Lie::Path => {
             beat.supply = Supply::Ok;

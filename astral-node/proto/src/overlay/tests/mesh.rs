@@ -199,7 +199,7 @@ fn counts_of_a_supernode_are_signed_and_reach_the_others() {
 
 // What strangers do
 
-fn foreign(seed: u16, seq: u64, role: Role) -> SignedNode {
+pub(super) fn foreign(seed: u16, seq: u64, role: Role) -> SignedNode {
     let [high, low] = seed.to_be_bytes();
     let mut bytes = [200; 32];
     (bytes[0], bytes[1]) = (high, low);
