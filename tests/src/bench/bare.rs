@@ -29,8 +29,13 @@ pub struct Sender {
 impl Sender {
     /// Starts this binary again, in its hidden mode.
     pub fn start() -> Self {
+        Self::start_as(MODE)
+    }
+
+    /// Starts this binary again, in a hidden mode in which it says where it listens.
+    pub fn start_as(mode: &str) -> Self {
         let own = std::env::current_exe().expect("a program knows its own path");
-        let child = Command::new(own).arg(MODE).stdout(Stdio::piped()).spawn();
+        let child = Command::new(own).arg(mode).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("the benchmark starts itself");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
