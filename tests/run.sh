@@ -14,6 +14,9 @@ step() {
 took() { if [ -n "${began:-}" ]; then printf '   (%d s)\n' $((SECONDS - began)); fi; }
 trap took EXIT
 
+# Nothing is compiled a second time in a clean clone.
+if [ -n "${CI:-}" ]; then export CARGO_INCREMENTAL=0; fi
+
 step "what the tests need"
 bash tests/setup.sh
 step "formatting"
@@ -22,8 +25,10 @@ step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+# Binaries and tests in one go: on its own, each has other features of the same dependencies,
+# and those would be compiled twice.
 step "binaries"
-cargo build --workspace --bins --locked
+cargo build --workspace --bins --tests --locked
 step "tests"
 if [ $# -gt 0 ]; then
   cargo test --locked "$@"

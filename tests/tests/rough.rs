@@ -33,7 +33,7 @@ async fn knows(node: &Node, others: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_over_far_and_lossy_links_stays_whole() {
-    let _turn = turn::alone().await;
+    let _turn = turn::shared().await;
     let clip = Clip::hd(60);
     // Room for one copy: the viewer must not be fed past the second link.
     let limit = clip.bps() * 19 / 10;
@@ -65,7 +65,7 @@ async fn a_chain_over_far_and_lossy_links_stays_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_whose_link_shrinks_stays_live_and_connected() {
-    let _turn = turn::alone().await;
+    let _turn = turn::shared().await;
     let clip = Clip::small(90).b_frames(2);
     let publisher = Launch::new("publisher").limit("100mbit").start().await;
     let link = RoughLink::before(&publisher.ready.quic).await;
@@ -220,7 +220,7 @@ impl Fork {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_breaks_either_way_is_left_like_a_dead_parent() {
-    let _turn = turn::alone().await;
+    let _turn = turn::shared().await;
     let fork = Fork::start("Cut").await;
     let recording = fork.record();
     fork.bear("cut both ways", &recording, |link| link.both(Way::CUT))
@@ -234,7 +234,7 @@ async fn a_link_that_breaks_either_way_is_left_like_a_dead_parent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_loses_one_in_twenty_costs_no_frame_and_moves_nobody_to_and_fro() {
-    let _turn = turn::alone().await;
+    let _turn = turn::shared().await;
     let fork = Fork::start("Lossy").await;
     let recording = fork.record();
     let _settled = fork.parent().await;
