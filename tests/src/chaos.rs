@@ -39,6 +39,8 @@ struct Watcher {
     recording: Recording,
     /// Its computer's number.
     number: u8,
+    /// Whether its link was cut, and its player came after that.
+    was_cut: bool,
 }
 
 /// A publisher and those who watch.
@@ -124,6 +126,7 @@ impl Tree {
             node,
             recording,
             number: self.number,
+            was_cut: false,
         });
     }
 
@@ -207,6 +210,7 @@ impl Tree {
                     let recording = self.record(&victim.node).await;
                     self.watchers.push(Watcher {
                         recording,
+                        was_cut: true,
                         ..victim
                     });
                 }
@@ -256,9 +260,12 @@ impl Tree {
     }
 
     /// No picture came twice or out of order anywhere; answers how many are missing
-    /// between others.
-    pub fn check_order(&self) -> u64 {
-        self.watchers.iter().map(Watcher::missing).sum()
+    /// between others, at nodes that nothing happened to, and at those that had been cut off
+    /// and were catching up.
+    pub fn check_order(&self) -> (u64, u64) {
+        let (cut, whole): (Vec<_>, Vec<_>) = self.watchers.iter().partition(|w| w.was_cut);
+        let missing = |of: Vec<&Watcher>| of.into_iter().map(Watcher::missing).sum();
+        (missing(whole), missing(cut))
     }
 
     fn net(&self) -> &Net {

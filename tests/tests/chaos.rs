@@ -41,5 +41,5 @@ async fn a_parent_that_dies_or_is_cut_off_is_left_without_a_frame_lost() {
         tree.refill(struck).await;
     }
     // Players that hold nothing back leave out what comes late; stores lack nothing, as above.
-    println!("{} pictures left out by players", tree.check_order());
+    println!("pictures left out by players: {:?}", tree.check_order());
 }

@@ -97,7 +97,7 @@ async fn main() -> ExitCode {
 async fn run(options: &Options) {
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut round = 0;
-    let mut missing = 0;
+    let mut missing = (0, 0);
     // An encoder's clip lasts for some rounds; then everything starts anew.
     while round < options.rounds {
         let began = Instant::now();
@@ -118,7 +118,8 @@ async fn run(options: &Options) {
             );
             outcomes.push(seen);
         }
-        missing += tree.check_order();
+        let (whole, cut) = tree.check_order();
+        missing = (missing.0 + whole, missing.1 + cut);
     }
     report(options, outcomes, missing);
 }
@@ -140,7 +141,7 @@ async fn one_round(options: &Options, tree: &mut Tree) -> Option<Outcome> {
     Some(seen)
 }
 
-fn report(options: &Options, outcomes: Vec<Outcome>, missing: u64) {
+fn report(options: &Options, outcomes: Vec<Outcome>, (missing, behind): (u64, u64)) {
     let lost: u64 = outcomes.iter().map(|seen| seen.lost).sum();
     let switches = outcomes.iter().map(|seen| seen.switches).max();
     let gaps: Vec<Gap> = outcomes.into_iter().flat_map(|seen| seen.gaps).collect();
@@ -159,7 +160,10 @@ fn report(options: &Options, outcomes: Vec<Outcome>, missing: u64) {
         gaps.len()
     );
     println!("| frames lost in the survivors' stores | {lost} |");
-    println!("| pictures that any player missed, all run long | {missing} |");
+    println!("| pictures that a survivor's player missed, all run long | {missing} |");
+    if let Blow::Link(_) = options.blow {
+        println!("| and a player at the node that was cut off, while it caught up | {behind} |");
+    }
     println!(
         "| most changes of parent of any survivor in a round | {} |",
         switches.unwrap_or(0)

@@ -62,6 +62,11 @@ enum Lie {
     NoSource,
     /// Says that it is fed by the publisher, and has what nobody has.
     Path,
+    /// A supernode that says that it has room, refuses everybody, and refers to nobody
+    /// who is there.
+    Room,
+    /// A supernode that keeps what it knows to itself, and tells of its like only.
+    Eclipse,
 }
 
 pub(super) struct Net {
@@ -276,6 +281,9 @@ impl Net {
                 let node_at = &self.nodes[node];
                 let mut record = node_at.overlay.record.value().clone();
                 (record.role, record.load, record.seq) = (role, load, record.seq + 1);
+                if let (Some(Lie::Room), Some(load)) = (node_at.lie, &mut record.load) {
+                    load.room = 1_000;
+                }
                 let record = SignedNode::sign(record, &node_at.key);
                 self.event(node, Event::Identity { record });
             }
