@@ -57,9 +57,8 @@ const ASKED_AT_LEISURE: usize = 4;
 const LEADS_MAX: usize = 32;
 /// Nodes that are asked in one search; the next one begins anew.
 const ASKED_MAX: usize = 64;
-/// And in one for a standby or a better place: that can wait for the next. Each handshake
-/// costs both sides some 5 kB of the upload that feeds their children.
-const ASKED_FOR_LATER: usize = 8;
+/// And in one for a better place: that can wait for the next.
+const ASKED_FOR_BETTER: usize = 8;
 /// Connections that are made at one time to those who were named, for somebody to send now:
 /// each is a handshake, and nobody is dialled any more once there is an offer.
 const DIALLED_FOR_PARENT: usize = 8;
@@ -312,7 +311,8 @@ impl Search {
     fn may_go_on(&self) -> bool {
         let (dialled_at_once, asked_max) = match self.goal {
             Goal::Parent => (DIALLED_FOR_PARENT, ASKED_MAX),
-            Goal::Standby | Goal::Better(_) => (DIALLED_FOR_STANDBY, ASKED_FOR_LATER),
+            Goal::Standby => (DIALLED_FOR_STANDBY, ASKED_MAX),
+            Goal::Better(_) => (DIALLED_FOR_STANDBY, ASKED_FOR_BETTER),
         };
         let busy = self.waiting || self.confirming.is_some() || self.has_offer();
         !busy && self.dialling.len() < dialled_at_once && self.asked.len() < asked_max

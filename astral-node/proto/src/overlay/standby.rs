@@ -28,9 +28,8 @@ use crate::wire::control::{Reason, Referral};
 use crate::wire::heartbeat::Supply;
 
 /// A standby is looked for this long after a parent was found, jittered: a crowd
-/// that joins or moves at once must not ask twice at once. Each handshake takes upload
-/// from the children of whoever is asked.
-const SEEK_AFTER: Duration = Duration::from_secs(1);
+/// that joins at once must not ask twice at once.
+const SEEK_AFTER: Duration = Duration::from_millis(300);
 /// First wait before a standby is looked for again.
 const SEEK_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait before a standby is looked for again.
