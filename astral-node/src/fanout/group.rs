@@ -56,31 +56,60 @@ enum Outcome {
     Stuck,
 }
 
-/// A stream on its way. When its ticket ends before all has arrived, the rest is let go:
-/// quinn would finish it, and send everything once more that a link had lost while it was
-/// cut, at the expense of those who are fed now.
+/// A stream on its way.
+///
+/// When its ticket ends, what was written has [`LATE_AFTER`] to arrive. quinn alone would
+/// finish it and never give up: what a link has lost while it was cut would be sent once
+/// more when it is whole again, at the expense of those who are fed then.
 struct Outgoing {
-    stream: quinn::SendStream,
-    /// Whether what was written is to arrive in any case.
-    kept: bool,
+    /// `None` once it is in other hands.
+    stream: Option<quinn::SendStream>,
+    class: Class,
 }
 
 impl Outgoing {
     fn new(stream: quinn::SendStream, class: Class) -> Self {
         let _ = stream.set_priority(priority(class));
         Self {
-            stream,
-            kept: class == Class::Control,
+            stream: Some(stream),
+            class,
+        }
+    }
+
+    fn stream(&mut self) -> &mut quinn::SendStream {
+        self.stream.as_mut().expect("nobody has taken it")
+    }
+
+    /// All was written.
+    async fn finish(mut self) {
+        let class = self.class;
+        finish(self.stream(), class).await;
+        self.stream = None;
+    }
+
+    /// Takes back what has not arrived.
+    fn reset(mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            let _ = stream.reset((CloseCode::Late as u32).into());
         }
     }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if !self.kept {
-            // Nothing is left of one that has arrived, and it cannot be reset.
-            let _ = self.stream.reset((CloseCode::Late as u32).into());
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (Some(mut stream), Ok(runtime)) = (self.stream.take(), runtime) {
+            let class = self.class;
+            runtime.spawn(async move { finish(&mut stream, class).await });
         }
+    }
+}
+
+/// Waits for the acknowledgement, as a group is late also when it is only that.
+async fn finish(stream: &mut quinn::SendStream, class: Class) {
+    let _ = stream.finish();
+    if timeout(LATE_AFTER, stream.stopped()).await.is_err() && class != Class::Control {
+        let _ = stream.reset((CloseCode::Late as u32).into());
     }
 }
 
@@ -96,11 +125,11 @@ pub(super) async fn send(route: Arc<Route>, mut job: Job) {
         let cursor = job.group.cursor(job.from.0, job.from.1);
         let mut sender = Sender::new(&route, &job);
         let outcome = tokio::select! {
-            outcome = sender.pieces(&mut out.stream, cursor) => outcome,
+            outcome = sender.pieces(out.stream(), cursor) => outcome,
             () = late(&route, &job) => Ok(Outcome::Late),
         };
         match outcome {
-            Ok(Outcome::Sent) => return finish(out).await,
+            Ok(Outcome::Sent) => return out.finish().await,
             Ok(Outcome::Late) => {
                 let (track, number) = (job.group.track, job.group.group);
                 debug!(
@@ -109,9 +138,11 @@ pub(super) async fn send(route: Arc<Route>, mut job: Job) {
                     group = number,
                     "rest of a group left out"
                 );
-                return route.note_left_out();
+                route.note_left_out();
+                return out.reset();
             }
             Ok(Outcome::Stuck) => {
+                out.reset();
                 let stopped = job.written.load(Ordering::Relaxed);
                 let Some(next) = job.group.next_from(stopped + 1) else {
                     return;
@@ -122,12 +153,6 @@ pub(super) async fn send(route: Arc<Route>, mut job: Job) {
             Err(_) => return,
         }
     }
-}
-
-/// Waits for the acknowledgement, as a group is late also when it is only that.
-async fn finish(mut out: Outgoing) {
-    let _ = out.stream.finish();
-    let _ = timeout(LATE_AFTER, out.stream.stopped()).await;
 }
 
 /// Sends frames that a child missed and asked for, as far as they are in the store.
@@ -144,12 +169,12 @@ pub(super) async fn answer(route: Arc<Route>, group: Arc<Group>, fetch: Fetch, c
         written: Arc::default(),
     };
     let mut sender = Sender::new(&route, &job);
-    let sent = sender.frames(&mut out.stream, fetch.first, fetch.count);
-    if timeout(LATE_AFTER, sent)
-        .await
-        .is_ok_and(|sent| sent.is_ok())
-    {
-        finish(out).await;
+    let sent = sender.frames(out.stream(), fetch.first, fetch.count);
+    let sent = timeout(LATE_AFTER, sent).await;
+    if sent.is_ok_and(|sent| sent.is_ok()) {
+        out.finish().await;
+    } else {
+        out.reset();
     }
 }
 

@@ -120,10 +120,7 @@ impl Feed {
             changes.borrow_and_update();
             route.open_new(&mut sent, &mut start, &have, &mut tasks);
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() {
-                    // The stream is over: what was written of it may still arrive.
-                    return tasks.detach_all();
-                },
+                changed = changes.changed() => if changed.is_err() { return },
                 Some(ended) = tasks.join_next() => sent.ended(ended.ok()),
                 Some(fetch) = fetches.recv() => route.answer(&mut sent, fetch, &mut tasks),
                 _ = route.conn.closed() => return,
