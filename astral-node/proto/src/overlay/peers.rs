@@ -25,7 +25,7 @@ const BEAT_EVERY: Duration = Duration::from_millis(250);
 const IDLE_BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Time without a sign of life after which a peer's tickets expire: four missed heartbeats
 /// and half of one for jitter. A link that is too narrow loses two datagrams of five, and so
-/// four in a row soon: what comes of the stream, and what it says, counts as well.
+/// four in a row soon: for a child, what comes of the stream counts as well.
 const EXPIRY: Duration = Duration::from_millis(1_125);
 /// First wait before a bootstrap node is dialled again.
 const REDIAL_FIRST: Duration = Duration::from_millis(250);
@@ -281,13 +281,12 @@ impl Overlay {
         if let Message::Hello(hello) = message {
             return self.hello(now, conn, &hello);
         }
-        let Some(peer) = self.peers.get_mut(&conn) else {
+        if !self.peers.contains_key(&conn) {
             if self.pending.contains_key(&conn) {
                 self.close(conn, CloseCode::Identity, "the first message was not Hello");
             }
             return;
-        };
-        peer.heard = now;
+        }
         self.peer_said(now, conn, message);
     }
 
