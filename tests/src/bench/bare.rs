@@ -59,9 +59,8 @@ impl Drop for Sender {
     }
 }
 
-/// Sends the live pattern to whoever connects, for ever: a uni stream per connection and
-/// group, each frame when it is made.
-pub async fn send(shape: Shape) {
+/// Listens in this process, and says where to [`Sender::start_as`].
+pub fn listen() -> quinn::Endpoint {
     let mut server = Identity::new(0x11).server();
     server.transport_config(Arc::new(transport()));
     let endpoint = quinn::Endpoint::new(
@@ -73,7 +72,13 @@ pub async fn send(shape: Shape) {
     let endpoint = endpoint.expect("an endpoint");
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", endpoint.local_addr().expect("an address")).expect("a pipe");
-    drop(out);
+    endpoint
+}
+
+/// Sends the live pattern to whoever connects, for ever: a uni stream per connection and
+/// group, each frame when it is made.
+pub async fn send(shape: Shape) {
+    let endpoint = listen();
     let frames = broadcast::Sender::<(u64, Bytes)>::new(WAITING);
     let source = frames.clone();
     tokio::spawn(async move {

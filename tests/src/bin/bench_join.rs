@@ -6,16 +6,15 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use astral_proto::ids::SecretKey;
 use astral_proto::wire::control::{Message, Register};
 use astral_proto::wire::heartbeat::Heartbeat;
-use astral_tests::bench::bare::Sender;
+use astral_tests::bench::bare::{self, Sender};
 use astral_tests::bench::meter::{cpu, median};
 use astral_tests::hostile::identity::Identity;
-use astral_tests::hostile::link::{Endpoint, Link, socket, transport};
+use astral_tests::hostile::link::{Endpoint, Link};
 use astral_tests::process::{Launch, Node};
 use astral_tests::wait::s;
 use tokio::task::JoinSet;
@@ -99,16 +98,7 @@ async fn handshake(number: usize, to: SocketAddr) -> Option<quinn::Connection> {
 
 /// Takes in whoever comes, and does nothing more.
 async fn serve_bare() {
-    let mut server = Identity::new(0x11).server();
-    server.transport_config(Arc::new(transport()));
-    let endpoint = quinn::Endpoint::new(
-        quinn::EndpointConfig::default(),
-        Some(server),
-        socket(),
-        Arc::new(quinn::TokioRuntime),
-    );
-    let endpoint = endpoint.expect("an endpoint");
-    println!("{}", endpoint.local_addr().expect("an address"));
+    let endpoint = bare::listen();
     while let Some(incoming) = endpoint.accept().await {
         tokio::spawn(async move {
             if let Ok(conn) = incoming.await {

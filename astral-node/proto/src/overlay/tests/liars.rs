@@ -1,6 +1,7 @@
 //! A hostile tenth: nodes whose paths, clocks and offers lie.
 
 use super::mesh::foreign;
+use super::reach::dial;
 use super::*;
 use crate::ids::NodeId;
 use crate::overlay::supernodes::Mode;
@@ -124,13 +125,6 @@ fn supernodes_with(lie: Lie) -> Net {
     for node in 17..supernodes {
         net.nodes[node].lie = Some(lie);
     }
-    let dial = |net: &mut Net, from: usize, to: usize| {
-        let target = Target {
-            node: None,
-            addresses: vec![net.at(to).0.to_string()],
-        };
-        net.event(from, Event::Bootstrap { target });
-    };
     for node in 0..supernodes {
         let mode = Mode::Always;
         net.event(node, Event::Supernodes { mode });

@@ -16,7 +16,7 @@ fn role(net: &Net, node: usize) -> Role {
     net.nodes[node].overlay.role()
 }
 
-fn dial(net: &mut Net, from: usize, to: usize) {
+pub(super) fn dial(net: &mut Net, from: usize, to: usize) {
     let target = Target {
         node: None,
         addresses: vec![net.at(to).0.to_string()],
